@@ -1,0 +1,1 @@
+"""Pairs subject vectors of two modalities, aligns them, and says how much to believe the result."""

@@ -1,0 +1,93 @@
+"""Typed configuration: a dataclass, YAML files that state only what differs, `--a.b=value` on top."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from encoders.runs.errors import InputError
+
+Config = TypeVar("Config")
+
+
+def parse(config_class: type[Config], argv: list[str] | None, *, prog: str, description: str) -> Config:
+    """Read one configuration from the command line and `--config` files (several may be layered).
+
+    Raises:
+        InputError: unknown key, wrong type or missing file, in one line.
+    """
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of the options below; repeatable"
+    )
+    parser.add_class_arguments(config_class, as_group=False)
+    try:
+        namespace = parser.parse_args(argv)
+        options = vars(parser.instantiate_classes(namespace))
+        return config_class(
+            **{option.name: options[option.name] for option in dataclasses.fields(config_class)}
+        )
+    except ArgumentError as cause:
+        sentence = " ".join(str(cause).split())
+        raise InputError(f"{sentence.rstrip('.')}; see {prog} --help") from cause
+
+
+def command(main: Callable[[Any], int | None]) -> Callable[..., int]:
+    """Turn `main(config)` of a script into `main(argv=None) -> exit code`.
+
+    The configuration class is the annotation of its one parameter, the description the docstring of its
+    module. Wrong input becomes one line on stderr and exit code 2; Ctrl-C says that work can be resumed (130).
+    """
+    (config_class,) = (t for name, t in get_type_hints(main).items() if name != "return")
+    module = sys.modules[main.__module__]
+    prog = Path(module.__file__ or "script").name
+
+    @functools.wraps(main)
+    def run(argv: list[str] | None = None) -> int:
+        try:
+            config = parse(config_class, argv, prog=prog, description=module.__doc__ or "")
+            return main(config) or 0
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"\n{prog}: interrupted; run the same command again to resume", file=sys.stderr)
+            return 130
+
+    del run.__wrapped__  # so that type checkers at test time see run's own signature
+    return run
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A dataclass as nested dictionaries of JSON values; paths become text."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(k): plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved configuration as YAML that `--config` reads back."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key: old -> new` for every leaf that differs between two nested dictionaries."""
+    lines = []
+    for key in list(dict.fromkeys([*old, *new])):
+        a, b = old.get(key, "(absent)"), new.get(key, "(absent)")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a} -> {b}")
+    return lines

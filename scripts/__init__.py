@@ -1,0 +1,1 @@
+"""Thin commands: parse, wire, call. Each is testable as `main(argv)`."""
