@@ -1,4 +1,8 @@
-"""Typed configuration: a dataclass, YAML files that state only what differs, `--a.b=value` on top."""
+"""Typed configuration: a dataclass, YAML files that state only what differs, `--a.b=value` on top.
+
+Layers, later ones win: the defaults of the dataclass; `configs/STAGE.yaml` of the study, if it is there; every
+`--config` file; options on the command line.
+"""
 
 import dataclasses
 import functools
@@ -11,17 +15,35 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from encoders.runs.errors import InputError
+from encoders.runs.study import DEMO
 
 Config = TypeVar("Config")
 
 
-def parse(config_class: type[Config], argv: list[str] | None, *, prog: str, description: str) -> Config:
+def parse(
+    config_class: type[Config],
+    argv: list[str] | None,
+    *,
+    prog: str,
+    description: str,
+    own_file: Path | None = None,
+) -> Config:
     """Read one configuration from the command line and `--config` files (several may be layered).
+
+    Args:
+        config_class: The dataclass to fill.
+        argv: Arguments; default: those of the process.
+        prog: Name of the command, for messages.
+        description: What it does, for `--help`.
+        own_file: Settings that the study itself holds for this stage; used if the file exists.
 
     Raises:
         InputError: unknown key, wrong type or missing file, in one line.
     """
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    files = [str(own_file)] if own_file is not None and own_file.exists() else []
+    parser = ArgumentParser(
+        prog=prog, description=description, exit_on_error=False, default_config_files=files
+    )
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the options below; repeatable"
     )
@@ -50,7 +72,11 @@ def command(main: Callable[[Any], int | None]) -> Callable[..., int]:
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
         try:
-            config = parse(config_class, argv, prog=prog, description=module.__doc__ or "")
+            arguments = sys.argv[1:] if argv is None else argv
+            own_file = _study_of(arguments) / "configs" / Path(prog).with_suffix(".yaml")
+            config = parse(
+                config_class, arguments, prog=prog, description=module.__doc__ or "", own_file=own_file
+            )
             return main(config) or 0
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -61,6 +87,16 @@ def command(main: Callable[[Any], int | None]) -> Callable[..., int]:
 
     del run.__wrapped__  # so that type checkers at test time see run's own signature
     return run
+
+
+def _study_of(arguments: list[str]) -> Path:
+    """The study named on the command line, before it is parsed: its own settings are the first layer."""
+    for k, argument in enumerate(arguments):
+        if argument.startswith("--study="):
+            return Path(argument.removeprefix("--study=")).expanduser()
+        if argument == "--study" and k + 1 < len(arguments):
+            return Path(arguments[k + 1]).expanduser()
+    return DEMO
 
 
 def to_plain(config: Any) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Score an alignment on held-out people: raw, confound-adjusted and confound-matched, with a verdict in words.
+
+python scripts/evaluate.py --study my-study
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
+
+from align.config import Evaluate
+from encoders.runs import Stage, Study, command, load_json, load_tensors, save_json, save_tensors
+
+
+@command
+def main(config: Evaluate) -> int:
+    study = Study(config.study)
+    inputs = {name: study.need(name) for name in ("aligned", "brain", "genetics", "splits", "participants")}
+    if study.path("truth").exists():
+        inputs["truth"] = study.path("truth")
+    output = study.path("evaluation")
+    figures_path = output.with_name("figures.safetensors")
+    stage = Stage(
+        "evaluate", config, study=study, inputs=inputs, outputs=[output, figures_path], redo=config.redo
+    )
+    if stage.finished:
+        return stage.report()
+    stage.begin()
+
+    from align.evaluate import evaluate
+    from align.pairs import pair
+    from align.retrieval import DIRECTIONS
+    from encoders.cohort import Cohort, Split
+    from encoders.vectors import SubjectVectors
+
+    vectors = {m: SubjectVectors.load(inputs[m]) for m in ("brain", "genetics")}
+    cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
+    pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort)
+    aligned, told = load_tensors(inputs["aligned"], "neurohelix.aligned", 1)
+    row = {name: k for k, name in enumerate(told["ids"])}
+    test = [row[pairs.ids[k]] for k in pairs.rows("test")]
+    similarities = {
+        name: dict.fromkeys(DIRECTIONS, aligned[f"brain_{name}"][test] @ aligned[f"genetics_{name}"][test].T)
+        for name in ("raw", "adjusted")
+    }
+    similarities["matched"] = similarities["adjusted"]
+
+    truth = load_json(inputs["truth"], "neurohelix.truth", 1) if "truth" in inputs else None
+    oracle = None
+    if truth:
+        from encoders.cohort.synthetic.oracle import oracle_similarity
+
+        ids = {fold: [pairs.ids[k] for k in pairs.rows(fold)] for fold in ("train", "test")}
+        oracle = oracle_similarity(truth, ids["train"], ids["test"])
+    content, figures = evaluate(
+        pairs, similarities, confound_terms=told["confound_terms"], oracle=oracle, config=config
+    )
+    content |= {
+        "synthetic": truth is not None,
+        "arm": truth and truth["arm"],
+        "confounds": told["confounds"],
+        "provenance": told["provenance"],
+    }
+    save_json(output, "neurohelix.evaluation", 1, content)
+    save_tensors(figures_path, "neurohelix.figures", 1, figures, {"directions": list(DIRECTIONS)})
+    return stage.end(verdict=content["verdict"]["label"], **summary(content))
+
+
+def summary(content: dict) -> dict[str, str]:
+    """The lines that a person wants to see first."""
+    lines = {}
+    for name, gallery in content["galleries"].items():
+        parts = []
+        for direction in ("brain_to_gene", "gene_to_brain"):
+            if direction in gallery:
+                auc = gallery[direction]["auc2afc"]
+                parts.append(
+                    f"{direction} {auc['value']:.3f} [{auc['ci_low']:.3f}, {auc['ci_high']:.3f}] p={auc['p_perm']:.3g}"
+                )
+        lines[f"2AFC_{name}"] = "; ".join(parts) or "nobody has a distractor"
+    if content["oracle_share"]:
+        shares = {name: share for name, share in content["oracle_share"].items() if share is not None}
+        lines["share_of_the_oracle's_excess"] = ", ".join(
+            f"{name} {share:.0%}" for name, share in shares.items()
+        )
+    return lines | {"in_words": content["verdict"]["sentence"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
