@@ -102,7 +102,7 @@ def save_tensors(
     mode: int = PRIVATE,
 ) -> str:
     """Write arrays and JSON-serialisable metadata as one safetensors artefact; returns its digest."""
-    tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    tensors = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     metadata = json.loads(json.dumps(metadata))
     digest = _tensor_digest(kind, version, tensors, metadata)
     header = {

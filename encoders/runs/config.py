@@ -89,6 +89,19 @@ def command(main: Callable[[Any], int | None]) -> Callable[..., int]:
     return run
 
 
+def _parse_with_study(
+    config_class: type[Config], arguments: list[str], prog: str, description: str
+) -> Config:
+    study = _study_of(arguments)
+    while True:
+        own_file = study / "configs" / Path(prog).with_suffix(".yaml")
+        config = parse(config_class, arguments, prog=prog, description=description, own_file=own_file)
+        named = getattr(config, "study", study)
+        if named == study:
+            return config
+        study = named  # a `--config` file names another study: its settings are the first layer
+
+
 def _study_of(arguments: list[str]) -> Path:
     """The study named on the command line, before it is parsed: its own settings are the first layer."""
     for k, argument in enumerate(arguments):

@@ -1,0 +1,90 @@
+"""The whole chain on a synthetic cohort: raw files, both towers, alignment, verdict, report. Minutes on a laptop.
+
+make demo
+"""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
+
+from encoders.cohort.splits import Split
+from encoders.runs import Study, command
+from encoders.runs.stage import up_to_date
+from encoders.runs.study import DEMO
+
+# stage -> how it is started; the same commands that a user types
+LAUNCHED = {"pretrain_brainmt": True, "align": True}
+STAGES = {
+    "make_cohort": "a synthetic cohort with known truth: scans, variants, tables",
+    "prepare_fmri": "check every scan and put it into the store",
+    "make_splits": "training, validation and held-out people; no family is cut",
+    "pretrain_brainmt": "train BrainMT on noisy traits of the training people",
+    "embed_fmri": "one vector per person from the scans",
+    "embed_genome": "two haplotypes per person, each distinct one embedded once",
+    "align": "train both projectors, build the retrieval index",
+    "evaluate": "held-out people: raw, confound-adjusted, confound-matched",
+    "report": "the verdict, the tables and the figures on one page",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Run every stage of the demonstration; what is already done is skipped.
+
+    Args:
+        study: Folder of the demonstration.
+        settings: Folder with the settings of each stage, copied into a new study.
+    """
+
+    study: Path = DEMO
+    settings: Path = ROOT / "configs" / "demo"
+
+
+@command
+def main(config: Demo) -> int:
+    study, start = Study(config.study), time.monotonic()
+    print(f"NeuroHelix demo in {study.folder}", flush=True)
+    for number, (stage, what) in enumerate(STAGES.items(), 1):
+        arguments = [] if study.folder == DEMO else [f"--study={study.folder}"]
+        if stage == "make_cohort" and config.settings != Demo.settings:
+            arguments.append(f"--settings={config.settings}")
+        print(f"\n[{number}/{len(STAGES)}] {what}", flush=True)
+        if up_to_date(study, stage, [f"{stage}.py", *arguments]):
+            print(f"{stage}: already done", flush=True)
+            continue
+        if code := run(stage, arguments, launched=stage in LAUNCHED):
+            print(f"error: {stage} ended with exit code {code}; see above", file=sys.stderr)
+            return code
+    print("\nWhose genome belongs to this held-out brain?", flush=True)
+    person = Split.load(study.path("splits")).test[0]
+    arguments = [] if study.folder == DEMO else [f"--study={study.folder}"]
+    if code := run("retrieve", [f"--subject={person}", "--k=5", *arguments], launched=False):
+        return code
+    print(
+        f"\nDone in {time.monotonic() - start:.0f} s. Study: {study.folder}\nReport: {study.path('report')}"
+    )
+    return 0
+
+
+def run(stage: str, arguments: list[str], *, launched: bool) -> int:
+    """Run one stage as a process of its own, as a user would."""
+    script = str(Path("scripts") / f"{stage}.py")
+    shown = ["accelerate", "launch", script] if launched else ["python", script]
+    print("$ " + " ".join([*shown, *arguments]), flush=True)
+    python = (
+        [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+        if launched
+        else [sys.executable]
+    )
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run([*python, str(ROOT / script), *arguments], env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Checkpoints: exact states back, two kept, partial ones ignored, damage named."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from encoders.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint, set_random_state
+from encoders.runs.errors import InputError
+
+
+def _training():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    return model, optimizer, schedule
+
+
+def _step(model, optimizer, schedule):
+    loss = model(torch.randn(4, 3)).square().sum() + np.random.rand()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
+    return loss.item()
+
+
+def test_resumed_training_is_the_same_to_the_bit(tmp_path):
+    parts = _training()
+    for _ in range(3):
+        _step(*parts)
+    names = ("model", "optimizer", "schedule")
+    states = {name: part.state_dict() for name, part in zip(names, parts, strict=True)}
+    path = save_checkpoint(tmp_path, 3, states, progress={"best": -float("inf"), "run_id": None})
+    after = [_step(*parts) for _ in range(3)]
+
+    fresh = _training()
+    loaded, progress = load_checkpoint(path)
+    for name, part in zip(names, fresh, strict=True):
+        part.load_state_dict(loaded[name])
+    set_random_state(loaded["random"])
+    # beartype itself draws from Python's generator, so that one is compared by state, not by use
+    assert random.getstate()[1] == tuple(loaded["random"]["python"][1])
+    assert progress == {"best": -float("inf"), "run_id": None}
+    assert [_step(*fresh) for _ in range(3)] == after
+    assert all(torch.equal(a, b) for a, b in zip(parts[0].parameters(), fresh[0].parameters(), strict=True))
+
+
+def test_two_are_kept_partial_ones_ignored_and_damage_names_the_older(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"x": {"t": torch.ones(5, dtype=torch.bfloat16)}}, progress={})
+    (tmp_path / ".step-00000004.tmp").mkdir()
+    (tmp_path / "step-00000005").mkdir()
+    assert [p.name for p in checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
+    newest = checkpoints(tmp_path)[-1]
+    assert load_checkpoint(newest)[0]["x"]["t"].dtype == torch.bfloat16
+    damaged = bytearray((newest / "tensors.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (newest / "tensors.safetensors").write_bytes(damaged)
+    with pytest.raises(InputError, match="to resume from step-00000002"):
+        load_checkpoint(newest)

@@ -1,0 +1,61 @@
+"""Stages: locks, changed inputs, missing inputs with the command that makes them."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from encoders.runs import InputError, Stage, Study
+from encoders.runs.stage import up_to_date
+
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 1
+
+
+def test_changed_input_and_lost_output_are_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scripts/work.py", "--size=1"])
+    study = Study(tmp_path)
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("one")
+
+    def stage():
+        return Stage("work", Config(), study=study, inputs={"source": source}, outputs=[output])
+
+    first = stage()
+    assert not first.finished
+    first.begin()
+    output.write_text("result")
+    first.end(people=3)
+    assert stage().finished
+    assert up_to_date(study, "work", ["work.py", "--size=1"])
+    assert not up_to_date(study, "work", ["work.py", "--size=2"])
+    output.unlink()
+    assert not stage().finished
+    source.write_text("two")
+    assert not up_to_date(study, "work", ["work.py", "--size=1"])
+    with pytest.raises(InputError, match=r"inputs\.source\.sha256"):
+        stage()
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path):
+    study = Study(tmp_path)
+    holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    first = Stage("work", Config(), study=study)
+    first.begin()
+    lock = first.folder / ".lock"
+    lock.write_text(lock.read_text().replace(str(os.getpid()), str(holder.pid)))
+    with pytest.raises(InputError, match=f"in use by process {holder.pid}"):
+        Stage("work", Config(), study=study).begin()
+    holder.communicate(b"\n")
+    Stage("work", Config(), study=study).begin()
+
+
+def test_missing_input_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(InputError, match=r"make it with: python scripts/make_splits.py --study"):
+        Study(tmp_path).need("splits")
+    with pytest.raises(InputError, match=r"nowhere does not exist \(kinship\)"):
+        Study(tmp_path).need("kinship", tmp_path / "nowhere")
