@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from align.galleries import Gallery
+from align.preprocess import principal_axes
 from align.retrieval import auc2afc, compare, mean
 
 RIDGES = (
@@ -31,10 +32,9 @@ class _Side:
     def fit(self, values: Float[np.ndarray, "S X"]) -> "_Side":
         data = values.astype(np.float64)
         self.mean = data.mean(axis=0)
-        _, singular, axes = np.linalg.svd(data - self.mean, full_matrices=False)
-        kept = max(1, min(MAX_COMPONENTS, int((singular > 1e-6 * singular[0]).sum())))
-        variance = singular[:kept] ** 2 / len(data)
-        self.matrix = axes[:kept].T / np.sqrt(variance + self.ridge * variance.mean())
+        axes, variance = principal_axes(data - self.mean)
+        axes, variance = axes[:, :MAX_COMPONENTS], variance[:MAX_COMPONENTS]
+        self.matrix = axes / np.sqrt(variance + self.ridge * variance.mean())
         return self
 
     def transform(self, values: Float[np.ndarray, "S X"]) -> Float[np.ndarray, "S C"]:

@@ -225,7 +225,7 @@ def _figures(similarities: Similarities, where: Rooms, config: Evaluate) -> dict
         if name == "adjusted":
             continue
         sizes = gallery.others().sum(axis=1) + 1
-        ks = np.arange(1, min(MAX_K, int(np.median(sizes))) + 1)
+        ks = range(1, min(MAX_K, int(np.median(sizes))) + 1)
         observed = [c.paired(own) for c in compared]
         figures[f"recall_{name}"] = np.array(
             [[mean(recall_at(k)(o), o.weight)[0] for k in ks] for o in observed]

@@ -10,6 +10,7 @@ S people of the study · R of them with a vector · O width of the shared space 
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def build_index(
         folder: The index folder; an earlier one is replaced.
         ids: S subject ids.
         folds: "train", "val" or "test" for each of them.
-        vectors: Entry name (see ENTRIES) -> (S, O) unit rows; a NaN row means the person lacks the modality.
+        vectors: Entry name (see ENTRIES) -> (S, O) rows of length 1 (or 0), NaN where the modality is missing.
         source_digest: Digest of the file of aligned vectors that these rows come from.
 
     Returns:
@@ -156,7 +157,7 @@ def _open(folder: Path, name: str, content: dict[str, Any], advice: str) -> Entr
     if len(entry["ids"]) != entry["rows"]:
         raise _wrong_shape(path, f"{len(entry['ids'])} ids", entry, advice)
     if hasattr(faiss, "set_deserialization_vector_byte_limit"):  # a file may claim any size before it is read
-        faiss.set_deserialization_vector_byte_limit(4 * entry["rows"] * entry["dim"] + 2**20)
+        faiss.set_deserialization_vector_byte_limit(16 * entry["rows"] * entry["dim"] + 2**20)
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as cause:
@@ -229,34 +230,35 @@ def query(source: Entry, target: Entry, subject: str, *, k: int, fold: str | Non
     nearer = len(values) - np.searchsorted(ascending, values + TIE, side="right")
     not_farther = len(values) - np.searchsorted(ascending, values - TIE, side="left")
     tied = not_farther - nearer - 1  # without the person itself
-    people = [
-        Neighbour(
+
+    def person(place: int) -> Neighbour:
+        return Neighbour(
             rank=1 + float(nearer[place]) + float(tied[place]) / 2,
-            subject=ids[row],
+            subject=ids[kept[place]],
             similarity=float(values[place]),
-            fold=folds[row],
-            is_subject=ids[row] == subject,
+            fold=folds[kept[place]],
+            is_subject=ids[kept[place]] == subject,
         )
-        for place, row in enumerate(kept)
-    ]
-    own_place = next((place for place, person in enumerate(people) if person.is_subject), None)
+
+    own_place = next((place for place, row in enumerate(kept) if ids[row] == subject), None)
+    num = Counter(folds[row] for row in kept)
     return Answer(
-        nearest=people[:k],
-        own=None if own_place is None else people[own_place],
-        num_gallery=len(people),
-        num_by_fold={f: n for f in ("train", "val", "test") if (n := sum(p.fold == f for p in people))},
+        nearest=[person(place) for place in range(min(k, len(kept)))],
+        own=None if own_place is None else person(own_place),
+        num_gallery=len(kept),
+        num_by_fold={f: num[f] for f in ("train", "val", "test") if num[f]},
         num_tied=0 if own_place is None else int(tied[own_place]),
     )
 
 
 def _present_rows(name: str, values: Float32[np.ndarray, "S O"], num_ids: int) -> list[int]:
-    """Rows that hold a vector; half-NaN rows and rows that are not of length 1 are our own bugs."""
+    """Rows that hold a vector; half-NaN rows and rows of a length other than 1 (or 0) are our own bugs."""
     if len(values) != num_ids:
         raise ValueError(f"{name}: {num_ids} ids do not fit {len(values)} vectors")
     missing = np.isnan(values).all(axis=1)
     norms = np.linalg.norm(values[~missing].astype(np.float64), axis=1)
-    if not np.allclose(norms, 1, atol=1e-3):  # NaN in part of a row fails this too
-        raise ValueError(f"{name}: rows must have length 1 or be all NaN")
+    if not np.all((np.abs(norms - 1) < 1e-3) | (norms == 0)):  # NaN in part of a row fails this too
+        raise ValueError(f"{name}: rows must have length 1 (or 0: like nobody), or be all NaN")
     return [int(row) for row in np.flatnonzero(~missing)]
 
 

@@ -60,6 +60,7 @@ MODELS = {
 }
 GALLERIES = {"raw": "Raw", "adjusted": "Confound-adjusted", "matched": "Confound-matched"}
 Draw = Callable[..., Figure | None]
+Series = tuple[list[float | int], list[float | int]]  # optimizer steps, values
 
 
 def as_svg(draw: Draw, *data: Any) -> str | None:
@@ -93,7 +94,7 @@ def alignment_curve(metrics: list[dict[str, Any]]) -> Figure | None:
     models = list(dict.fromkeys(line["model"] for line in metrics if "model" in line))
     if not models:
         return None
-    figure, (top, bottom) = _panels(2, height=4.9, sharex=True)
+    figure, (top, bottom) = _panels(2, height=4.6, sharex=True)
     for model, colour, marker in zip(models, (GENE, BRAIN), ("s", "o"), strict=False):
         lines = [line for line in metrics if line.get("model") == model]
         if train := _series(lines, "train_loss"):
@@ -113,7 +114,7 @@ def alignment_curve(metrics: list[dict[str, Any]]) -> Figure | None:
 
 def similarity_matrix(similarity: Float[np.ndarray, "N N"]) -> Figure:
     """Every scan against every genome; a person's own pair lies on the diagonal."""
-    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    figure = Figure(figsize=(5, 4.1), layout="constrained")
     axes = figure.subplots()
     low, high = np.nanquantile(similarity, [0.5, 0.998])  # the lower half is white: the diagonal stands out
     image = axes.imshow(
@@ -127,7 +128,7 @@ def similarity_matrix(similarity: Float[np.ndarray, "N N"]) -> Figure:
 
 def own_against_others(similarity: Float[np.ndarray, "N N"]) -> Figure:
     """How similar a person's scan is to the own genome, and to the genomes of others."""
-    figure, (axes,) = _panels(1, height=3.6)
+    figure, (axes,) = _panels(1, height=4.1)
     own = np.diag(similarity)
     others = similarity[~np.eye(len(similarity), dtype=bool)]
     bins = np.histogram_bin_edges(similarity, bins=24)
@@ -153,7 +154,7 @@ def recall_curve(tensors: Mapping[str, np.ndarray], gallery: str) -> Figure | No
     """Share of people whose partner is among the k nearest, with chance and the band of permuted pairings."""
     if f"recall_{gallery}" not in tensors:
         return None
-    figure, (axes,) = _panels(1, height=3.8)
+    figure, (axes,) = _panels(1, height=4.1)
     recall, chance = tensors[f"recall_{gallery}"], tensors[f"recall_chance_{gallery}"]
     low, high = (tensors[f"recall_null_{side}_{gallery}"] for side in ("low", "high"))
     k = np.arange(1, recall.shape[1] + 1)
@@ -180,7 +181,7 @@ def recall_curve(tensors: Mapping[str, np.ndarray], gallery: str) -> Figure | No
     axes.plot(k, 100 * chance, color=INK, linestyle=":", label="chance")
     axes.set(xlabel="k (number of nearest people looked at)", ylabel="own partner among them (%)")
     axes.set_ylim(0, min(100, 1.05 * 100 * max(recall.max(), high.max())))
-    axes.legend(loc="best")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -266,13 +267,13 @@ def _panels(count: int, *, height: float, sharex: bool = False) -> tuple[Figure,
     return figure, list(np.atleast_1d(figure.subplots(count, 1, sharex=sharex)))
 
 
-def _series(metrics: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]] | None:
+def _series(metrics: list[dict[str, Any]], key: str) -> Series | None:
     """Steps and values of the lines that have ``key``."""
     lines = [(line["step"], line[key]) for line in metrics if line.get(key) is not None]
-    return tuple(map(list, zip(*lines, strict=True))) if lines else None
+    return ([step for step, _ in lines], [value for _, value in lines]) if lines else None
 
 
-def _points(axes: Axes, series: tuple[list[float], list[float]] | None, **style: Any) -> None:
+def _points(axes: Axes, series: Series | None, **style: Any) -> None:
     """A line with about ten markers, white inside; nothing if the run recorded nothing."""
     if series:
         axes.plot(

@@ -9,6 +9,21 @@ import numpy as np
 from jaxtyping import Float
 
 
+def principal_axes(
+    centred: Float[np.ndarray, "S D"],
+) -> tuple[Float[np.ndarray, "D C"], Float[np.ndarray, " C"]]:
+    """Principal axes of centred data and the variances along them, largest first; empty directions left out."""
+    num, width = centred.shape
+    if width <= num:  # the smaller of the two Gram matrices
+        values, axes = np.linalg.eigh(centred.T @ centred)
+    else:
+        values, left = np.linalg.eigh(centred @ centred.T)
+        axes = centred.T @ left / np.sqrt(np.maximum(values, 1e-300))
+    order = np.argsort(values)[::-1]
+    order = order[values[order] > 1e-10 * values[order[0]]]
+    return axes[:, order], values[order] / max(1, num - 1)
+
+
 @dataclass(kw_only=True)
 class Whitener:
     """Principal components with unit variance, or plain z-scores.
@@ -30,9 +45,9 @@ class Whitener:
             sd = centred.std(axis=0)
             self.matrix_ = np.diag(np.where(sd > 1e-8, 1 / np.maximum(sd, 1e-8), 0.0))
             return self
-        _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-        kept = min(self.components, int((singular > 1e-6 * singular[0]).sum()), len(data) - 1)
-        self.matrix_ = axes[:kept].T / singular[:kept] * np.sqrt(len(data) - 1)
+        axes, variance = principal_axes(centred)
+        kept = min(self.components, len(variance))
+        self.matrix_ = axes[:, :kept] / np.sqrt(variance[:kept])
         return self
 
     def transform(self, values: Float[np.ndarray, "S D"]) -> Float[np.ndarray, "S C"]:

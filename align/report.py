@@ -33,7 +33,10 @@ STAGES = (
     "align",
     "evaluate",
 )
-SHORTEST_ID = 4  # shorter ids cannot be told from numbers in a text search
+SHORTEST_ID, SHORTEST_NUMBER = (
+    4,
+    6,
+)  # letters; digits: shorter ids cannot be told from the report's own numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +92,12 @@ def people_of(study: Study) -> list[str]:
     return metadata["ids"]
 
 
-def render(findings: Findings, *, min_count: int) -> str:
+def render(findings: Findings, figures: dict[str, str], *, min_count: int) -> str:
     """The report as HTML text.
 
     Args:
         findings: What to report.
+        figures: What :func:`draw` made of them.
         min_count: Smallest count of people that is printed.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -105,11 +109,11 @@ def render(findings: Findings, *, min_count: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(view(findings, min_count))
+    return environment.get_template("report.html").render(view(findings, min_count), figures=figures)
 
 
 def view(findings: Findings, least: int) -> dict[str, Any]:
-    """Everything the template shows, as text."""
+    """Everything the template shows besides figures, as text."""
     said, provenance = findings.evaluation, findings.evaluation["provenance"]
     verdict, galleries = said["verdict"], said["galleries"]
     return {
@@ -127,7 +131,6 @@ def view(findings: Findings, least: int) -> dict[str, Any]:
         "confounds": words.confound_sentences(said["confounds"]),
         "people": words.people_rows(said["people"], least),
         "relatives": words.relatives_sentence(said["relatives"], least),
-        "figures": draw(findings),
         "random": words.listed(words.random_encoders(provenance)),
         "encoders": words.encoder_facts(provenance),
         "split": words.short(provenance.get("split_digest", "not recorded")),
@@ -205,7 +208,10 @@ def leaks(text: str, people: Iterable[str]) -> str:
     """What private text the visible part of a page holds, in words without repeating it; empty if none."""
     visible = html.unescape(re.sub(r'"data:[^"]*"', "", text))
     tokens = set(re.findall(r"[\w-]+", visible))
-    found = sum(len(name) >= SHORTEST_ID and name in tokens for name in people)
+    found = sum(
+        name in tokens and len(name) >= (SHORTEST_NUMBER if name.isdigit() else SHORTEST_ID)
+        for name in people
+    )
     home = str(Path.home())
     if found:
         return f"the ids of {found} {'person' if found == 1 else 'people'}"

@@ -12,13 +12,11 @@ from encoders.runs.study import DEMO
 class Retrieve:
     """Find the people whose vectors in the other modality lie nearest to one person's.
 
-    `from` is a Python keyword and cannot name a field, hence `from_modality`; the parser completes options
-    by their beginning, so `--from fmri` is what one types (tests/scripts/test_retrieve.py holds it to that).
-
     Args:
         subject: Subject id to look up, e.g. sub-0007. Required.
         study: Study folder.
-        from_modality: Whose vector is the question; the answer comes from the other modality. Type --from.
+        from_modality: Whose vector is the question; the answer comes from the other modality. --from is
+            the same option.
         k: Number of nearest people to list, a count of at least 1.
         vectors: Aligned vectors with confounds removed (adjusted) or as the towers gave them (raw).
         gallery: Everybody with a vector in the other modality (all), or held-out people only (test).

@@ -30,7 +30,8 @@ MODELS = {
     "confounds_only": ("Confounds only", "a tower that sees nothing but confounds"),
     "oracle": ("Oracle", "reads the generator's true genetic scores"),
 }
-VARIABLES = {"mean_fd": "head motion", "ancestry": "ancestry cluster", "head_size": "head size"}
+VARIABLES = {"mean_fd": "head motion", "ancestry": "ancestry cluster"}
+LEVELS = {"mean_fd": "head-motion tertile", "age": "age bin"}  # what is equal within a matched gallery
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "accelerate", "faiss-cpu", "faiss-gpu", "matplotlib")
 HASH_LENGTH = 12  # digits shown of a sha256
 
@@ -59,7 +60,7 @@ def cell(found: Mapping[str, Any] | None, metric: str) -> dict[str, str] | None:
     return {
         "value": number(found["value"], metric),
         "interval": f"{low} to {high}{unit}",
-        "p": f"{found['p_perm']:.3g}" if found.get("p_perm") is not None else "–",
+        "p": f"{found['p_perm']:.2g}" if found.get("p_perm") is not None else "–",
         "chance": number(found["chance"], metric) if "chance" in found else "",
         "lift": f"{lift:.1f}×" if lift is not None and math.isfinite(lift) else "",
     }
@@ -97,7 +98,7 @@ def gallery_sizes(galleries: Mapping[str, Any], least: int) -> list[tuple[str, d
         if (
             0 < alone < least
         ):  # with the size of another gallery, the exact number would give the small one away
-            asked = f"all but fewer than {least}"
+            asked = f"all but < {least}"
         sizes.append(
             (
                 heading,
@@ -146,15 +147,17 @@ def people_rows(people: Mapping[str, int], least: int) -> list[tuple[str, str]]:
         ("Training", count(people["train"], least)),
         ("Validation", count(people["val"], least)),
         ("Held out", shown),
-        ("Held out and evaluated", count(evaluated, least)),
     ]
+    if held_out != evaluated:
+        rows.append(("Held out and evaluated", count(evaluated, least)))
     words = {"without_brain": "Without a brain vector", "without_genetics": "Without a genome vector"}
     return rows + [(title, count(people[key], least)) for key, title in words.items() if key in people]
 
 
 def matching_sentences(matching: Mapping[str, Any], num_people: int, least: int) -> list[str]:
     """What the matched gallery holds equal, what it had to drop, and how many people have enough distractors."""
-    kept, dropped = ([variable(v) for v in matching[key]] for key in ("variables", "dropped"))
+    kept = [LEVELS.get(name, variable(name)) for name in matching["variables"]]
+    dropped = [variable(name) for name in matching["dropped"]]
     wanted, share = matching["wanted_distractors"], matching["share_with_enough"]
     sentences = [f"Everybody in a person's gallery has the same {listed(kept)}; relatives are excluded."]
     if not kept:
@@ -213,6 +216,7 @@ def encoder_facts(provenance: Mapping[str, Any]) -> list[tuple[str, list[tuple[s
             if isinstance(value, str) and ("/" in value or "\\" in value):
                 continue
             rows.append((key.removeprefix("config.").replace("_", " "), short(value)))
+        rows.sort(key=lambda row: row[0] not in ("encoder", "weights sha256", "random weights"))
         if trained := known.get("trained_on"):
             rows.append(("trained on split", short(trained.get("split_digest", "not recorded"))))
         facts.append((title, rows))

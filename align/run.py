@@ -50,16 +50,18 @@ def align_study(
         `brain_raw`, `genetics_raw`, `brain_adjusted`, `genetics_adjusted`: unit rows in the order of the split,
         NaN where a person lacks the modality; and what is to be told about the confounds.
     """
-    everyone = [i for i in split.fold_of if i in set(cohort.ids)]
+    everyone = people_of(split, cohort)
     train_ids = [pairs.ids[k] for k in pairs.rows("train")]
-    present = {m: [i for i in everyone if i in set(vectors[m].ids)] for m in MODALITIES}
+    have = {m: set(vectors[m].ids) for m in MODALITIES}
+    present = {m: [i for i in everyone if i in have[m]] for m in MODALITIES}
+    rows = {m: {name: k for k, name in enumerate(present[m])} for m in MODALITIES}
     row = {name: k for k, name in enumerate(everyone)}
     aligned: dict[str, Float32[np.ndarray, "S O"]] = {}
     told: dict[str, Any] = {}
     for name in ("raw", "adjusted"):
         data = {m: vectors[m].select(present[m]) for m in MODALITIES}
         frames = {m: cohort.frame.loc[present[m]] for m in MODALITIES}
-        train = {m: np.array([present[m].index(i) for i in train_ids]) for m in MODALITIES}
+        train = {m: np.array([rows[m][i] for i in train_ids]) for m in MODALITIES}
         residualizers: dict[str, Residualizer] = {}
         if name == "adjusted":
             for m in MODALITIES:
@@ -68,10 +70,8 @@ def align_study(
                 data[m] = residualizers[m].transform(data[m], frames[m])
             design = residualizers["brain"].design
             told = {"used": design.used_, "absent": design.absent_, "unseen": design.unseen_}
-        rows = {m: np.array([present[m].index(i) for i in pairs.ids]) for m in MODALITIES}
-        inputs = scaled(
-            data["brain"][rows["brain"]], data["genetics"][rows["genetics"]], pairs.rows("train"), config
-        )
+        paired = {m: data[m][[rows[m][i] for i in pairs.ids]] for m in MODALITIES}
+        inputs = scaled(paired["brain"], paired["genetics"], pairs.rows("train"), config)
         model = train_alignment(
             inputs, pairs, config, name=name, folder=folder / name, accelerator=accelerator
         )
@@ -90,6 +90,12 @@ def align_study(
         if accelerator.is_main_process:
             _save_model(folder / name / "model.safetensors", model, inputs, residualizers, config)
     return aligned, told
+
+
+def people_of(split: Split, cohort: Cohort) -> list[str]:
+    """Everybody in the split who has a row in the table, in the order train, val, test."""
+    known = set(cohort.ids)
+    return [name for name in split.fold_of if name in known]
 
 
 def unit(values: Float32[np.ndarray, "S O"]) -> Float32[np.ndarray, "S O"]:

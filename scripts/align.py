@@ -36,7 +36,7 @@ def main(config: Align) -> int:
 
     from align.index import build_index
     from align.pairs import pair
-    from align.run import ALIGNED, ALIGNED_FORMAT, align_study
+    from align.run import ALIGNED, ALIGNED_FORMAT, align_study, people_of
     from encoders.cohort import Cohort, Split, read_kinship
     from encoders.runs.devices import accelerator as make_accelerator
     from encoders.vectors import SubjectVectors
@@ -56,7 +56,7 @@ def main(config: Align) -> int:
         accelerator=accelerator,
     )
     if accelerator.is_main_process:
-        ids = [i for i in split.fold_of if i in set(cohort.ids)]
+        ids = people_of(split, cohort)
         folds = [split.fold(i) for i in ids]
         provenance = {
             m: {k: v for k, v in vectors[m].provenance.items() if k != "trained_on"} for m in vectors

@@ -42,7 +42,11 @@ def parse(
     """
     files = [str(own_file)] if own_file is not None and own_file.exists() else []
     parser = ArgumentParser(
-        prog=prog, description=description, exit_on_error=False, default_config_files=files
+        prog=prog,
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_config_files=files,
     )
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the options below; repeatable"

@@ -38,7 +38,7 @@ class Tracker:
             self._run = _start_wandb(folder, project, config or {}, run_id)
             self.run_id = self._run.id
 
-    def log(self, step: int, scalars: dict[str, float]) -> None:
+    def log(self, step: int, scalars: dict[str, float | int]) -> None:
         """Record named scalars of one optimizer step."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
@@ -51,7 +51,7 @@ class Tracker:
             self._run.finish()
 
 
-def read_metrics(folder: Path) -> list[dict[str, float]]:
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All lines of a run's `metrics.jsonl`, oldest first; an unfinished last line is ignored."""
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []

@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-BOX_MM = (160.0, 192.0, 160.0)  # extent of the grid
+BOX_MM = (144.0, 176.0, 144.0)  # extent of the grid
 CENTRE_MM = (0.0, -16.0, 8.0)  # its middle, MNI152 coordinates
-RADII_MM = (67.0, 85.0, 67.0)  # of the ellipsoid that stands for the brain
+RADII_MM = (66.0, 83.0, 66.0)  # of the ellipsoid that stands for the brain
 FLAT_BELOW_MM = -50.0
 BLOB_MM = 16.0  # standard deviation of a network's blob
 
@@ -22,7 +22,7 @@ CENTRES = {
     "motor": (40.0, -22.0, 54.0),
     "auditory": (52.0, -22.0, 6.0),
     "salience": (38.0, 18.0, 0.0),
-    "frontoparietal": (40.0, 38.0, 32.0),
+    "frontoparietal": (36.0, 36.0, 30.0),
     "default_anterior": (8.0, 54.0, 14.0),
     "default_posterior": (8.0, -54.0, 28.0),
     "limbic": (40.0, 2.0, -36.0),
@@ -58,7 +58,7 @@ class Brain:
 
 @lru_cache(maxsize=4)
 def make_brain(voxel_mm: float) -> Brain:
-    """The brain at one resolution; at 8 mm 20 x 24 x 20 voxels, about 3,000 of them in the mask."""
+    """The brain at one resolution; at 8 mm 18 x 22 x 18 voxels, about 3,000 of them in the mask."""
     shape = tuple(round(extent / voxel_mm) for extent in BOX_MM)
     axes = [
         middle + voxel_mm * (np.arange(count) - (count - 1) / 2)

@@ -115,7 +115,7 @@ class SyntheticCohort:
 
     def __post_init__(self) -> None:
         room = self.window_bp // 12  # a variant, its deletion of up to 4 bases and the gap to the next
-        usable = int(self.variants_per_window * (1 - self.indel_fraction - self.multiallelic_fraction))
+        usable = self.variants_per_window - self.num_multiallelic
         ranges: list[tuple[str, float, float]] = [
             ("people", 8, 100_000),
             ("seed", 0, 2**63 - 1),
@@ -146,6 +146,17 @@ class SyntheticCohort:
             raise InputError(
                 "amplitude_latents and coupling_latents are both 0, but 1 to 6 in all was wanted"
             )
+
+    @property
+    def num_indels(self) -> int:
+        """Insertions and deletions in each window."""
+        return round(self.indel_fraction * self.variants_per_window)
+
+    @property
+    def num_multiallelic(self) -> int:
+        """Variants with two alternative alleles in each window; no causal variant is one."""
+        wanted = round(self.multiallelic_fraction * self.variants_per_window)
+        return min(wanted, self.variants_per_window - self.num_indels)
 
     @property
     def latents(self) -> int:

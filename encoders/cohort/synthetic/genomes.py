@@ -122,10 +122,9 @@ def _variants(config: SyntheticCohort, window: Window, bases: str, rng: np.rando
     slot = config.window_bp / count
     kinds = np.array(["snv"] * count, dtype="<U6")
     special = rng.permutation(count)
-    num_indels = round(config.indel_fraction * count)
-    num_multi = min(round(config.multiallelic_fraction * count), count - num_indels)
-    kinds[special[:num_indels]] = "indel"
-    kinds[special[num_indels : num_indels + num_multi]] = "multi"
+    first_multi, end_multi = config.num_indels, config.num_indels + config.num_multiallelic
+    kinds[special[:first_multi]] = "indel"
+    kinds[special[first_multi:end_multi]] = "multi"
     variants = []
     for number, kind in enumerate(kinds):
         first = window.start + int(np.ceil(number * slot)) + 1

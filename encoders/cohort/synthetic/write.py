@@ -68,7 +68,7 @@ def write_cohort(config: SyntheticCohort, folder: Path, *, fresh: bool = False) 
         "arm": f"{config.arm} (heritability {config.resolved_heritability:g})",
         "families": len(set(people.family.tolist())),
         "sibling_pairs": len(people.siblings),
-        "size_on_disk": f"{size / 2**20:.0f} MiB",
+        "size_on_disk": f"{size / 2**20:.3g} MiB",
     }
 
 

@@ -11,7 +11,11 @@ from encoders.runs.errors import InputError
 def _people(num, seed, sites=("a", "b")):
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
-        {"age": rng.normal(50, 9, num), "sex": rng.choice(["F", "M"], num), "site": rng.choice(list(sites), num)}
+        {
+            "age": rng.normal(50, 9, num),
+            "sex": rng.choice(["F", "M"], num),
+            "site": rng.choice(list(sites), num),
+        }
     )
 
 

@@ -41,7 +41,9 @@ def test_families_and_kinship_components_are_never_cut(cohort, tmp_path):
     assert groups["sub-041"] == groups["sub-100"] == groups["sub-101"]
     assert groups["sub-190"] != groups["sub-191"]
     for seed in range(5):
-        split = make_split(cohort, groups, val_fraction=0.15, test_fraction=0.25, stratify=["site", "sex"], seed=seed)
+        split = make_split(
+            cohort, groups, val_fraction=0.15, test_fraction=0.25, stratify=["site", "sex"], seed=seed
+        )
         assert crossing_pairs(split, related) == []
         fold = split.fold_of
         assert all(fold[f"sub-{k:03d}"] == fold[f"sub-{k + 1:03d}"] for k in range(0, 40, 2))

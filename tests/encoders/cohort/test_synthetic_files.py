@@ -66,7 +66,7 @@ def test_same_bytes_whatever_the_workers_and_other_bytes_for_another_seed(
 def test_scan_headers_are_those_of_a_preprocessed_mni_scan(config: SyntheticCohort, folder: Path) -> None:
     files = ScanFiles.of(folder, "sub-0003")
     image, mask = nib.load(files.bold), nib.load(files.mask)
-    assert image.shape == (10, 12, 10, 20)
+    assert image.shape == (9, 11, 9, 20)
     assert image.get_data_dtype() == np.int16
     assert (image.dataobj.slope, image.dataobj.inter) == (SLOPE, 0.0)
     assert image.header.get_zooms() == (16.0, 16.0, 16.0, 2.0)
@@ -102,8 +102,8 @@ def test_networks_lie_where_the_truth_says(folder: Path) -> None:
 
 def test_the_default_brain_has_about_three_thousand_voxels() -> None:
     brain = make_brain(8.0)
-    assert brain.shape == (20, 24, 20)
-    assert 2800 < brain.maps.shape[1] < 3400
+    assert brain.shape == (18, 22, 18)
+    assert 2700 < brain.maps.shape[1] < 3400
     assert len(brain.maps) == len(CENTRES) == 12
 
 

@@ -13,7 +13,10 @@ def _write(tmp_path, text):
 
 
 def test_ids_stay_text_and_columns_get_their_names(tmp_path):
-    path = _write(tmp_path, "eid,Age,Sex,imaging_site,PC1,motion_FD,note\n007,61.5,F,11025,0.1,0.2,\n7,n/a,M,11026,0,0.1,x\n")
+    path = _write(
+        tmp_path,
+        "eid,Age,Sex,imaging_site,PC1,motion_FD,note\n007,61.5,F,11025,0.1,0.2,\n7,n/a,M,11026,0,0.1,x\n",
+    )
     cohort = Cohort.load(path)
     assert cohort.ids == ["007", "7"]
     assert list(cohort.frame.columns) == ["age", "sex", "site", "pcs_1", "mean_fd", "note"]
