@@ -4,6 +4,7 @@ make demo
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,10 +17,9 @@ sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not
 from encoders.cohort.splits import Split
 from encoders.runs import Study, command
 from encoders.runs.stage import up_to_date
-from encoders.runs.study import DEMO
+from encoders.runs.study import DEMO, DEMO_SETTINGS
 
-# stage -> how it is started; the same commands that a user types
-LAUNCHED = {"pretrain_brainmt": True, "align": True}
+LAUNCHED = ("pretrain_brainmt", "align")  # started with `accelerate launch`, as a user would
 STAGES = {
     "make_cohort": "a synthetic cohort with known truth: scans, variants, tables",
     "prepare_fmri": "check every scan and put it into the store",
@@ -39,21 +39,21 @@ class Demo:
 
     Args:
         study: Folder of the demonstration.
-        settings: Folder with the settings of each stage, copied into a new study.
+        settings: Folder with a YAML file per stage; copied into the study, unless that is the default one.
     """
 
     study: Path = DEMO
-    settings: Path = ROOT / "configs" / "demo"
+    settings: Path = DEMO_SETTINGS
 
 
 @command
 def main(config: Demo) -> int:
     study, start = Study(config.study), time.monotonic()
     print(f"NeuroHelix demo in {study.folder}", flush=True)
+    arguments = [] if study.folder == DEMO else [f"--study={study.folder}"]
+    if study.folder != DEMO:
+        shutil.copytree(config.settings, study.folder / "configs", dirs_exist_ok=True)
     for number, (stage, what) in enumerate(STAGES.items(), 1):
-        arguments = [] if study.folder == DEMO else [f"--study={study.folder}"]
-        if stage == "make_cohort" and config.settings != Demo.settings:
-            arguments.append(f"--settings={config.settings}")
         print(f"\n[{number}/{len(STAGES)}] {what}", flush=True)
         if up_to_date(study, stage, [f"{stage}.py", *arguments]):
             print(f"{stage}: already done", flush=True)
@@ -63,7 +63,6 @@ def main(config: Demo) -> int:
             return code
     print("\nWhose genome belongs to this held-out brain?", flush=True)
     person = Split.load(study.path("splits")).test[0]
-    arguments = [] if study.folder == DEMO else [f"--study={study.folder}"]
     if code := run("retrieve", [f"--subject={person}", "--k=5", *arguments], launched=False):
         return code
     print(

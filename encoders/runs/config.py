@@ -1,7 +1,7 @@
 """Typed configuration: a dataclass, YAML files that state only what differs, `--a.b=value` on top.
 
-Layers, later ones win: the defaults of the dataclass; `configs/STAGE.yaml` of the study, if it is there; every
-`--config` file; options on the command line.
+Layers, later ones win: the defaults of the dataclass; `configs/STAGE.yaml` of the study, if it is there (for the
+demo's own study: configs/demo of the repository); every `--config` file; options on the command line.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from encoders.runs.errors import InputError
-from encoders.runs.study import DEMO
+from encoders.runs.study import DEMO, DEMO_SETTINGS
 
 Config = TypeVar("Config")
 
@@ -77,11 +77,7 @@ def command(main: Callable[[Any], int | None]) -> Callable[..., int]:
     def run(argv: list[str] | None = None) -> int:
         try:
             arguments = sys.argv[1:] if argv is None else argv
-            own_file = _study_of(arguments) / "configs" / Path(prog).with_suffix(".yaml")
-            config = parse(
-                config_class, arguments, prog=prog, description=module.__doc__ or "", own_file=own_file
-            )
-            return main(config) or 0
+            return main(_parse_with_study(config_class, arguments, prog, module.__doc__ or "")) or 0
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -98,7 +94,8 @@ def _parse_with_study(
 ) -> Config:
     study = _study_of(arguments)
     while True:
-        own_file = study / "configs" / Path(prog).with_suffix(".yaml")
+        folder = DEMO_SETTINGS if study == DEMO else study / "configs"
+        own_file = folder / Path(prog).with_suffix(".yaml")
         config = parse(config_class, arguments, prog=prog, description=description, own_file=own_file)
         named = getattr(config, "study", study)
         if named == study:

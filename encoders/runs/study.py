@@ -10,6 +10,7 @@ from encoders.runs.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "studies" / "demo"
+DEMO_SETTINGS = REPOSITORY / "configs" / "demo"
 
 # name -> (path inside the study, command that makes it)
 ARTIFACTS = {
