@@ -19,6 +19,7 @@ from encoders.runs import Study, command
 from encoders.runs.stage import up_to_date
 from encoders.runs.study import DEMO, DEMO_SETTINGS
 
+QUARANTINED = 3  # exit code of a preparation that left scans out, with reasons
 LAUNCHED = ("pretrain_brainmt", "align")  # started with `accelerate launch`, as a user would
 STAGES = {
     "make_cohort": "a synthetic cohort with known truth: scans, variants, tables",
@@ -58,7 +59,10 @@ def main(config: Demo) -> int:
         if up_to_date(study, stage, [f"{stage}.py", *arguments]):
             print(f"{stage}: already done", flush=True)
             continue
-        if code := run(stage, arguments, launched=stage in LAUNCHED):
+        code = run(stage, arguments, launched=stage in LAUNCHED)
+        if code == QUARANTINED:
+            print(f"{stage}: some scans were left out (see above); going on without them", flush=True)
+        elif code:
             print(f"error: {stage} ended with exit code {code}; see above", file=sys.stderr)
             return code
     print("\nWhose genome belongs to this held-out brain?", flush=True)

@@ -36,6 +36,9 @@ def main(config: PretrainBrainMT) -> int:
         return stage.report()
     stage.begin()
 
+    from encoders.brainmt.cpu import tune_cpu
+
+    tune_cpu()
     from encoders.brainmt.store import FMRIStore
     from encoders.brainmt.train import pick_precision, train
     from encoders.cohort import Cohort, Split

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from encoders.runs.errors import InputError
 
+HEADER = "neurohelix"  # the key of the safetensors header under which everything but the arrays lies
 PRIVATE = 0o600  # participant-level data: readable by its owner only
 
 
@@ -105,12 +106,9 @@ def save_tensors(
     tensors = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     metadata = json.loads(json.dumps(metadata))
     digest = _tensor_digest(kind, version, tensors, metadata)
-    header = {
-        "kind": kind,
-        "format_version": str(version),
-        "sha256": digest,
-        "metadata": json.dumps(metadata, sort_keys=True, ensure_ascii=False),
-    }
+    described = {"kind": kind, "format_version": version, "sha256": digest, "metadata": metadata}
+    # one key only: safetensors writes several in an order that changes from process to process
+    header = {HEADER: json.dumps(described, sort_keys=True, ensure_ascii=False)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)
         temporary.chmod(mode)
@@ -133,10 +131,9 @@ def load_tensor_metadata(path: Path, kind: str, version: int) -> tuple[dict[str,
         raise InputError(f"{path} does not exist")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-        found = (header.get("kind", "unlabelled"), int(header.get("format_version", -1)))
-        _check_kind(path, found, kind, version)
-        return json.loads(header["metadata"]), header["sha256"]
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+        _check_kind(path, (header.get("kind", "unlabelled"), header.get("format_version", -1)), kind, version)
+        return header["metadata"], header["sha256"]
     except InputError:
         raise
     except (SafetensorError, ValueError, KeyError, OSError) as cause:

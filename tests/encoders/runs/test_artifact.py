@@ -59,6 +59,16 @@ def test_tensor_round_trip_and_a_flipped_byte_anywhere_is_refused(tmp_path):
     assert refused > 0.9 * len(original)
 
 
+def test_same_content_gives_the_same_bytes_in_every_process(tmp_path):
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from encoders.runs import save_tensors\n"
+        "save_tensors(Path(sys.argv[1]), 'neurohelix.test', 1, {c: np.zeros(3) for c in 'abc'}, {'k': 1, 'a': 2})"
+    )
+    for name in ("1", "2", "3"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
+    assert len({(tmp_path / name).read_bytes() for name in ("1", "2", "3")}) == 1
+
+
 def test_other_kind_and_other_version_are_told_apart(tmp_path):
     path = tmp_path / "a.json"
     save_json(path, KIND, 2, {})

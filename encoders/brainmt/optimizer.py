@@ -1,0 +1,77 @@
+"""AdamW for BrainMT: which parameters decay, how fast each layer learns, and when."""
+
+import math
+
+import torch
+
+from encoders.brainmt.model import BrainMT
+
+# beyond biases and norms (one axis): tokens and tables are added to activations, A_log sets time scales
+NO_DECAY = ("cls_token", "space_table", "time_table", "A_log", "A_b_log")
+LAST_SHARE = 0.01  # of the peak learning rate, at the end of the cosine
+
+
+def make_optimizer(
+    model: BrainMT, *, lr: float, layer_decay: float, weight_decay: float, betas: tuple[float, float]
+) -> torch.optim.AdamW:
+    """AdamW with one group per (layer, decayed or not); each group carries its `peak_lr` and its `layer`.
+
+    Args:
+        model: The bare model, not wrapped for distributed training: layers are found by parameter name.
+        lr: Peak learning rate of the head.
+        layer_decay: Factor per layer below the head.
+        weight_decay: Of the decayed parameters.
+        betas: AdamW's two decay rates.
+    """
+    groups: dict[tuple[int, bool], dict] = {}
+    top = _layer_of("head.", model)
+    for name, parameter in model.named_parameters():
+        layer = _layer_of(name, model)
+        decays = parameter.ndim > 1 and name.rpartition(".")[2] not in NO_DECAY
+        peak = lr * layer_decay ** (top - layer)
+        empty = {
+            "params": [],
+            "layer": layer,
+            "peak_lr": peak,
+            "lr": peak,
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        groups.setdefault((layer, decays), empty)["params"].append(parameter)
+    return torch.optim.AdamW(list(groups.values()), lr=lr, betas=betas, fused=True)
+
+
+def lr_share(step: int, *, steps: int, warmup: int) -> float:
+    """Share of the peak learning rate at optimizer step ``step`` (from 0): linear rise, then a cosine.
+
+    The last warm-up step has exactly the peak.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step + 1 - warmup) / max(steps - warmup, 1)
+    return LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Give every group its share of its own peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * share
+
+
+def _layer_of(name: str, model: BrainMT) -> int:
+    """True depth of a parameter: 0 for tables and patch convolutions, the head on top."""
+    part, _, rest = name.partition(".")
+    config = model.config
+    before_mamba = 3
+    if part == "stem":
+        return {"patch_embed": 0, "block0": 1, "downsample0": 1, "block1": 2, "downsample1": 2}[
+            rest.partition(".")[0]
+        ]
+    if part == "mamba":
+        return before_mamba + int(rest.partition(".")[0])
+    if part == "norm_f":
+        return before_mamba + max(config.mamba_layers - 1, 0)
+    if part == "attention":
+        return before_mamba + config.mamba_layers + int(rest.partition(".")[0])
+    if part == "head":
+        return before_mamba + config.mamba_layers + config.attention_layers
+    return 0

@@ -1,0 +1,121 @@
+"""Caduceus as a SequenceEncoder: bases in, strand-invariant vectors out.
+
+The model has no attention mask and reads both ways, so a pad would change the vector at every position.
+Batches therefore hold sequences of one length only, which makes batching exact.
+
+Glossary: N sequences · D numbers of a vector.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from encoders.genetics.caduceus import CaduceusModel
+from encoders.genetics.caduceus_checkpoint import load_caduceus
+from encoders.genetics.hub import FILES, ModelFiles
+from encoders.genetics.sequence_encoder import Pool
+from encoders.genetics.tokenizer import POLICY, encode_bases
+from encoders.runs.artifact import file_sha256
+from encoders.runs.errors import InputError
+
+STRAND_RULE = {"ph": "mean of the passes over both strands", "ps": "halves folded along length and channels"}
+STRAND_TOLERANCE = 1e-3  # relative to the largest feature; fp32 rounding gives 1e-6
+
+
+class Caduceus:
+    """A frozen Caduceus.
+
+    Args:
+        files: The folder with its files, and what it is called.
+        device: Where it runs.
+        batch_bases: Bases per batch, which bounds memory; at least one sequence is taken.
+
+    Raises:
+        InputError: the files are not a complete Caduceus, or the loaded model treats the strands differently.
+    """
+
+    def __init__(
+        self, files: ModelFiles, *, device: torch.device | str = "cpu", batch_bases: int = 16384
+    ) -> None:
+        model, metadata = load_caduceus(files.folder)
+        self.model: CaduceusModel = model.to(device)
+        self.batch_bases = batch_bases
+        self.name = f"caduceus-{model.config.kind}"
+        self.dim = model.config.dim
+        self.random_weights = metadata.get("random_weights") == "true"
+        config_sha256, weights_sha256 = (file_sha256(files.folder / name) for name in FILES)
+        self.identity: dict[str, Any] = {
+            "encoder": self.name,
+            "config_sha256": config_sha256,
+            "weights_sha256": weights_sha256,
+            "tokens": POLICY,
+            "strands": STRAND_RULE[model.config.kind],
+            "dtype": "float32",
+        }
+        self._check_strands(files)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.model.embedding.weight.device
+
+    def encode(self, sequences: Sequence[str], *, pool: Pool = "mean") -> Float32[np.ndarray, "N D"]:
+        """One vector per sequence, in the order given.
+
+        Args:
+            sequences: Bases, of any lengths.
+            pool: "mean" over all bases, or one (start, end) stretch of bases per sequence.
+
+        Raises:
+            ValueError: an empty sequence or stretch, or an unknown kind of pooling.
+        """
+        spans = _spans(sequences, pool)
+        vectors = np.empty((len(sequences), self.dim), np.float32)
+        for rows in batches(sequences, self.batch_bases):
+            ids = encode_bases([sequences[row] for row in rows]).to(self.device)
+            with torch.inference_mode():
+                features = self.model.features(ids)
+                pooled = [f[slice(*spans[row])].mean(dim=0) for f, row in zip(features, rows, strict=True)]
+            vectors[rows] = torch.stack(pooled).float().cpu().numpy()
+        return vectors
+
+    def _check_strands(self, files: ModelFiles) -> None:
+        """Whether a sequence and its reverse complement get the same features, read backwards: checked, not hoped."""
+        ids = encode_bases(["ACGTTGCANGGATCCATTAGC"]).to(self.device)
+        other = self.model.complement_map[ids.flip(-1)]
+        with torch.inference_mode():
+            here, there = self.model.features(ids), self.model.features(other).flip(1)
+        if not torch.isfinite(here).all() or (here - there).abs().max() > STRAND_TOLERANCE * here.abs().max():
+            raise InputError(
+                f"{files.folder} gives different features for a sequence and its reverse complement (largest "
+                f"difference {(here - there).abs().max():.2g}); its weights are not those of a Caduceus"
+            )
+
+
+def batches(sequences: Sequence[str], batch_bases: int) -> Iterator[list[int]]:
+    """Rows of sequences of equal length, at most ``batch_bases`` bases together; short sequences first."""
+    by_length: dict[int, list[int]] = {}
+    for row, sequence in enumerate(sequences):
+        by_length.setdefault(len(sequence), []).append(row)
+    for length, rows in sorted(by_length.items()):
+        size = max(1, batch_bases // max(length, 1))
+        for first in range(0, len(rows), size):
+            yield rows[first : first + size]
+
+
+def _spans(sequences: Sequence[str], pool: Pool) -> list[tuple[int, int]]:
+    if pool == "mean":
+        spans = [(0, len(sequence)) for sequence in sequences]
+    elif isinstance(pool, str):
+        raise ValueError(f"pool {pool!r}; 'mean' or one (start, end) per sequence was wanted")
+    else:
+        spans = list(pool)
+    for (start, end), sequence in zip(spans, sequences, strict=True):
+        if not 0 <= start < end <= len(sequence):
+            raise ValueError(
+                f"stretch {start}-{end} of a sequence of {len(sequence)} bases; it must hold bases"
+            )
+    return spans

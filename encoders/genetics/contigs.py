@@ -1,0 +1,81 @@
+"""Names of chromosomes: `1`, `chr1` and `NC_000001.11` are the same contig."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+_REFSEQ = re.compile(r"NC_0000(0[1-9]|1\d|2[0-4])\.\d+", re.IGNORECASE)
+
+# Length in bases of the chromosomes of the two human builds in use (GRCh38, GRCh37).
+_BUILD_LENGTHS = {
+    "1": (248956422, 249250621),
+    "2": (242193529, 243199373),
+    "3": (198295559, 198022430),
+    "4": (190214555, 191154276),
+    "5": (181538259, 180915260),
+    "6": (170805979, 171115067),
+    "7": (159345973, 159138663),
+    "8": (145138636, 146364022),
+    "9": (138394717, 141213431),
+    "10": (133797422, 135534747),
+    "11": (135086622, 135006516),
+    "12": (133275309, 133851895),
+    "13": (114364328, 115169878),
+    "14": (107043718, 107349540),
+    "15": (101991189, 102531392),
+    "16": (90338345, 90354753),
+    "17": (83257441, 81195210),
+    "18": (80373285, 78077248),
+    "19": (58617616, 59128983),
+    "20": (64444167, 63025520),
+    "21": (46709983, 48129895),
+    "22": (50818468, 51304566),
+    "X": (156040895, 155270560),
+    "Y": (57227415, 59373566),
+}
+
+
+def canonical(name: str) -> str:
+    """One name for all spellings of a chromosome: `chr1`, `NC_000001.11` -> `1`; `chrM` -> `MT`.
+
+    A name that follows none of the conventions is returned as it is.
+    """
+    if match := _REFSEQ.fullmatch(name):
+        number = int(match[1])
+        return {23: "X", 24: "Y"}.get(number, str(number))
+    if name.upper().startswith("NC_012920."):
+        return "MT"
+    bare = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
+    if bare.upper() in ("M", "MT"):
+        return "MT"
+    if bare.upper() in ("X", "Y"):
+        return bare.upper()
+    return str(int(bare)) if bare.isdecimal() and 1 <= int(bare) <= 22 else name
+
+
+def find_contig(name: str, available: Iterable[str]) -> str | None:
+    """The spelling of contig ``name`` in another file: the same, else its only alias; None if absent."""
+    available = list(available)
+    if name in available:
+        return name
+    same = [other for other in available if canonical(other) == canonical(name)]
+    return same[0] if len(same) == 1 else None
+
+
+def spellings(name: str) -> str:
+    """The names under which a contig was looked for, for messages."""
+    short = canonical(name)
+    if short not in _BUILD_LENGTHS:
+        return f"{name!r}"
+    number = {"X": 23, "Y": 24}.get(short) or int(short)
+    return f"'{short}', 'chr{short}' and 'NC_{number:06d}'"
+
+
+def build_of(lengths: Mapping[str, int]) -> str | None:
+    """ "GRCh38" or "GRCh37" if contig lengths say so, else None."""
+    votes = [0, 0]
+    for name, length in lengths.items():
+        for build, known in enumerate(_BUILD_LENGTHS.get(canonical(name), ())):
+            votes[build] += length == known
+    if votes[0] == votes[1]:
+        return None
+    return "GRCh38" if votes[0] > votes[1] else "GRCh37"

@@ -1,0 +1,188 @@
+"""Everyone's haplotypes in all windows: the plan of a run, known before any sequence is embedded."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoders.cohort import Cohort
+from encoders.genetics.config import EmbedGenome
+from encoders.genetics.contigs import build_of
+from encoders.genetics.haplotypes import (
+    RefCheck,
+    WindowHaplotypes,
+    diploid_kinds,
+    tie_rate,
+    window_haplotypes,
+)
+from encoders.genetics.reference import Reference, some
+from encoders.genetics.variants import PhasedVariants
+from encoders.genetics.windows import place_windows, read_windows
+from encoders.runs.errors import InputError
+from encoders.runs.progress import progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Genomes:
+    """The haplotypes of a cohort.
+
+    Args:
+        people: Ids in row order of every window's ``index``.
+        windows: Haplotypes per window, in file order.
+        without_genome: People of the table who are not among the variants.
+        without_row: People among the variants who are not in the table.
+        counts: Records and calls used or left out, over all windows.
+        ties: Share of people whose diploid genotype over all windows equals someone else's, 0 to 1.
+        window_ties: The largest such share of a single window.
+        index_state: How the index of the variants was come by.
+    """
+
+    people: list[str]
+    windows: list[WindowHaplotypes]
+    without_genome: list[str]
+    without_row: list[str]
+    counts: Counter[str]
+    ties: float
+    window_ties: float
+    index_state: str
+
+    @property
+    def sequences(self) -> list[str]:
+        """Every distinct sequence once, in order of first appearance."""
+        return list(dict.fromkeys(s for window in self.windows for s in window.sequences))
+
+    def summary(self) -> dict[str, object]:
+        """What a user should see of it; counts of nothing are left out."""
+        unlike = [w.window.name for w in self.windows if not w.varies]
+        clipped = [w.window.name for w in self.windows if w.window.clipped]
+        rows = {
+            "people": len(self.people),
+            "people_in_table_without_genome": len(self.without_genome),
+            "people_with_genome_not_in_table": len(self.without_row),
+            "windows": len(self.windows),
+            "windows_clipped_at_the_end_of_a_contig": some(clipped) if clipped else 0,
+            "windows_without_differences": some(unlike) if unlike else 0,
+            "variant_records": self.counts["records"],
+            **{name: number for name, number in sorted(self.counts.items()) if name != "records"},
+            "haplotypes": 2 * len(self.people) * len(self.windows),
+            "unique_sequences": len(self.sequences),
+            "tie_rate": f"{self.ties:.1%} of people share their whole genotype with another "
+            f"(at most {self.window_ties:.1%} in one window)",
+        }
+        if self.index_state != "as found":
+            rows["variant_index"] = f"{self.index_state}, in a temporary folder"
+        always = ("people", "windows", "variant_records", "haplotypes", "unique_sequences", "tie_rate")
+        return {name: value for name, value in rows.items() if value or name in always}
+
+
+def read_genomes(
+    *,
+    variants: Path,
+    reference: Path,
+    windows: Path,
+    people: list[str],
+    missing: str,
+    max_n_share: float | int,
+) -> Genomes:
+    """Build the haplotypes of the people who are both in the table and among the variants.
+
+    Args:
+        variants: Phased variants.
+        reference: FASTA.
+        windows: BED.
+        people: Ids of the table of people, in order; the result keeps it.
+        missing: "n" or "reference", what a missing genotype becomes.
+        max_n_share: Largest share of N in a window, 0 to 1.
+
+    Raises:
+        InputError: E_SAMPLE (nobody in common), E_CONTIG, E_REF, E_UNPHASED, E_NRICH, E_VCF, E_INDEX, or
+            E_DEGENERATE (a gene without differences between people).
+    """
+    with Reference(reference) as fasta, PhasedVariants(variants) as vcf:
+        placed = place_windows(read_windows(windows), fasta, max_n_share=max_n_share)
+        known = set(vcf.samples)
+        kept = [name for name in people if name in known]
+        if not kept:
+            raise _nobody(people, vcf)
+        check = RefCheck()
+        built = [
+            window_haplotypes(window, fasta, vcf, kept, missing=missing, check=check)
+            for window in progress(placed, "haplotypes", unit="window")
+        ]
+        if check.wrong:
+            raise _ref_differs(check, fasta, vcf)
+        counts = sum((window.counts for window in built), Counter())
+        if not counts["records"]:
+            raise InputError(
+                f"{variants} holds no record in any of the {len(placed)} windows of {windows}, so everyone would "
+                f"get the reference sequence; check that both are of one genome build",
+                code="E_CONTIG",
+            )
+        _refuse_degenerate(built, windows)
+        listed = set(people)
+        return Genomes(
+            people=kept,
+            windows=built,
+            without_genome=[name for name in people if name not in known],
+            without_row=[name for name in vcf.samples if name not in listed],
+            counts=counts,
+            ties=tie_rate(diploid_kinds(built)),
+            window_ties=max(tie_rate(diploid_kinds([window])) for window in built),
+            index_state=vcf.index_state,
+        )
+
+
+def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path]) -> Genomes:
+    """:func:`read_genomes` with the options and paths of a run."""
+    return read_genomes(
+        variants=inputs["variants"],
+        reference=inputs["reference"],
+        windows=inputs["windows"],
+        people=Cohort.load(inputs["participants"]).ids,
+        missing=config.missing,
+        max_n_share=config.max_n_share,
+    )
+
+
+def _nobody(people: list[str], vcf: PhasedVariants) -> InputError:
+    near = [
+        f"{name!r} and {match[0]!r}"
+        for name in people[:50]
+        if (match := difflib.get_close_matches(name, vcf.samples, n=1, cutoff=0.5))
+    ]
+    hint = f"near misses: {'; '.join(near[:3])}; " if near else ""
+    return InputError(
+        f"none of the {len(people)} people of the table is among the {len(vcf.samples)} samples of {vcf.path} "
+        f"(table: {some(people, 2)}; samples: {some(vcf.samples, 2)}; {hint}ids are compared letter by letter); "
+        f"rename one side, e.g. with bcftools reheader --samples",
+        code="E_SAMPLE",
+    )
+
+
+def _ref_differs(check: RefCheck, fasta: Reference, vcf: PhasedVariants) -> InputError:
+    builds = build_of(vcf.lengths), build_of(fasta.lengths)
+    if all(builds) and builds[0] != builds[1]:
+        hint = f"by contig lengths the variants are {builds[0]} and the FASTA is {builds[1]}"
+    elif builds[0]:
+        hint = f"by contig lengths the variants are {builds[0]}"
+    else:
+        hint = "is one of them GRCh37 and the other GRCh38?"
+    return InputError(
+        f"REF differs from the reference at {len(check.wrong)} of {check.checked} records "
+        f"({len(check.wrong) / check.checked:.1%}), first {'; '.join(check.wrong[:3])}; {hint}; pass the FASTA file "
+        f"that {vcf.path} was called on ({fasta.path} was given)",
+        code="E_REF",
+    )
+
+
+def _refuse_degenerate(windows: list[WindowHaplotypes], path: Path) -> None:
+    genes: dict[str, bool] = {}
+    for window in windows:
+        genes[window.window.gene] = genes.get(window.window.gene, False) or window.varies
+    if alike := [gene for gene, varies in genes.items() if not varies]:
+        raise InputError(
+            f"{len(alike)} of {len(genes)} windows hold the same pair of sequences in everyone ({some(alike)}), so "
+            f"their vectors would say nothing about anyone; drop them from {path} or make them wider",
+            code="E_DEGENERATE",
+        )

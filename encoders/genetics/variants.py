@@ -1,0 +1,276 @@
+"""Phased variants: the records of a window and everyone's two alleles at each of them, from VCF or BCF.
+
+Nothing is dropped silently: records and genotypes that cannot be used are counted, and what would make
+everyone the reference (an unknown contig, a stale index, a truncated file) is an error.
+
+Glossary: R records · S people · 2 haplotypes.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pysam
+from jaxtyping import Bool, Int16
+
+from encoders.genetics.contigs import find_contig, spellings
+from encoders.genetics.reference import BGZF_MAGIC, some
+from encoders.genetics.vcf_index import usable_index
+from encoders.runs.errors import InputError
+
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # the empty last block
+MISSING = -1
+
+_CONTIG = re.compile(r"##contig=<(?:[^>]*,)?ID=([^,>]+)(?:.*?,length=(\d+))?", re.IGNORECASE)
+_ALLELE = re.compile(r"\.|\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The records that overlap a stretch of a contig, in file order.
+
+    Args:
+        positions: 0-based position of the first base of REF, per record.
+        alleles: REF first, then ALT, as the file spells them, per record.
+        calls: (R, S, 2) index of the allele on each haplotype; -1 if missing.
+        unphased: (R, S) heterozygous (or half missing) without phase.
+        haploid: (R, S) one allele only, which both haplotypes then carry.
+    """
+
+    positions: list[int]
+    alleles: list[tuple[str, ...]]
+    calls: Int16[np.ndarray, "R S 2"]
+    unphased: Bool[np.ndarray, "R S"]
+    haploid: Bool[np.ndarray, "R S"]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+class PhasedVariants:
+    """An open variant file. Close it, or use it as a context manager.
+
+    Args:
+        path: bgzipped VCF (.vcf.gz) or BCF, sorted.
+
+    Raises:
+        InputError: E_VCF for a file that cannot be read by position, E_INDEX for one that cannot be indexed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._is_bcf = _check_file(self.path)
+        self._scratch = tempfile.TemporaryDirectory(prefix="neurohelix-index-")
+        try:
+            index, self.index_state = usable_index(self.path, Path(self._scratch.name))
+            if self._is_bcf:
+                self._file = pysam.VariantFile(str(self.path), index_filename=str(index))
+                header = str(self._file.header).splitlines()
+                present = list(self._file.header.contigs)
+            else:
+                self._file = pysam.TabixFile(str(self.path), index=str(index))
+                header = list(self._file.header)
+                present = list(self._file.contigs)
+        except (OSError, ValueError) as cause:
+            self._scratch.cleanup()
+            if isinstance(cause, InputError):
+                raise
+            raise InputError(
+                f"{self.path} is not readable ({cause}); a VCF file was wanted", code="E_VCF"
+            ) from cause
+        self.samples = _samples(header, self.path)
+        self.lengths: dict[str, int] = {}
+        named = []
+        for line in header:
+            if match := _CONTIG.match(line):
+                named.append(match[1])
+                if match[2]:
+                    self.lengths[match[1]] = int(match[2])
+        self.contigs = list(dict.fromkeys([*present, *named]))
+        self._present = set(present)
+        self._column = {name: k for k, name in enumerate(self.samples)}
+        self._codes = _GenotypeCodes()
+
+    def __enter__(self) -> "PhasedVariants":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and remove its temporary index."""
+        self._file.close()
+        self._scratch.cleanup()
+
+    def find(self, contig: str, window: str) -> str:
+        """The spelling of ``contig`` in this file.
+
+        Raises:
+            InputError: E_CONTIG, the file does not have it under any of its names.
+        """
+        found = find_contig(contig, self.contigs)
+        if found is None:
+            raise InputError(
+                f"window {window!r} lies on contig {contig!r}, which {self.path} does not have (looked for "
+                f"{spellings(contig)}; it has {some(self.contigs)}); pass the variants of that contig or drop "
+                f"the window",
+                code="E_CONTIG",
+            )
+        return found
+
+    def fetch(self, contig: str, start: int, end: int, people: list[str]) -> Records:
+        """The records that overlap [start, end) of a contig of this file, for ``people`` in their order.
+
+        Raises:
+            InputError: E_VCF for a damaged block or a malformed record, E_PLOIDY for more than two alleles.
+        """
+        positions, alleles, rows = [], [], []
+        columns = [self._column[name] for name in people]
+        everyone = columns == list(range(len(self.samples)))
+        for line in self._lines(contig, start, end):
+            cells = line.split("\t")
+            if len(cells) != 9 + len(self.samples) or not cells[1].isdecimal():
+                raise self._malformed(contig, cells)
+            genotypes = _genotypes(cells[8], cells[9:])
+            if genotypes is None:
+                raise InputError(
+                    f"{self.path}: the record at {contig}:{cells[1]} has no genotypes (FORMAT {cells[8]}); "
+                    f"phased genotypes (GT) were wanted",
+                    code="E_VCF",
+                )
+            if not everyone:
+                genotypes = [genotypes[k] for k in columns]
+            try:
+                rows.append([self._codes[text] for text in genotypes])
+            except ValueError as cause:
+                raise InputError(
+                    f"{self.path}: the record at {contig}:{cells[1]} holds {cause}; one or two alleles per "
+                    f"person were wanted",
+                    code="E_PLOIDY",
+                ) from None
+            positions.append(int(cells[1]) - 1)
+            alleles.append((cells[3], *(cells[4].split(",") if cells[4] != "." else ())))
+        table = self._codes.table()
+        decoded = table[np.asarray(rows, dtype=np.int64).reshape(len(rows), len(people))]
+        for row, (position, names) in enumerate(zip(positions, alleles, strict=True)):
+            if decoded[row, :, :2].max(initial=0) >= len(names):
+                raise InputError(
+                    f"{self.path}: the record at {contig}:{position + 1} has {len(names)} alleles, but a genotype "
+                    f"names allele {decoded[row, :, :2].max()}; repair the file",
+                    code="E_VCF",
+                )
+        return Records(
+            positions=positions,
+            alleles=alleles,
+            calls=decoded[:, :, :2],
+            unphased=decoded[:, :, 2].astype(bool),
+            haploid=decoded[:, :, 3].astype(bool),
+        )
+
+    def _lines(self, contig: str, start: int, end: int) -> Iterator[str]:
+        if contig not in self._present or start >= end:
+            return
+        try:
+            for record in self._file.fetch(contig, start, end):
+                yield str(record).rstrip("\n")
+        except OSError as cause:
+            raise InputError(
+                f"{self.path} is damaged near {contig}:{start + 1}-{end} ({cause}); restore it from a copy",
+                code="E_VCF",
+            ) from cause
+
+    def _malformed(self, contig: str, cells: list[str]) -> InputError:
+        at = cells[1] if len(cells) > 1 else "?"
+        return InputError(
+            f"{self.path}: the record at {contig}:{at} has {len(cells)} columns, the header has "
+            f"{9 + len(self.samples)}; repair the file",
+            code="E_VCF",
+        )
+
+
+class _GenotypeCodes(dict):
+    """Genotype text -> row of a table (first allele, second allele, unphased, haploid), parsed when first seen.
+
+    A cohort has millions of genotypes but only a handful of different texts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[tuple[int, int, bool, bool]] = []
+
+    def __missing__(self, text: str) -> int:
+        found = _ALLELE.findall(text)
+        if not 1 <= len(found) <= 2:
+            raise ValueError(f"the genotype {text!r}")
+        first, second = (MISSING if allele == "." else int(allele) for allele in (found[0], found[-1]))
+        unphased = first != second and "|" not in text
+        self._rows.append((first, second, unphased, len(found) == 1 and first != MISSING))
+        self[text] = len(self._rows) - 1
+        return self[text]
+
+    def table(self) -> Int16[np.ndarray, "K 4"]:
+        return np.asarray(self._rows, dtype=np.int16).reshape(-1, 4)
+
+
+def _genotypes(layout: str, cells: list[str]) -> list[str] | None:
+    """The GT text of every person; None if the record has no GT."""
+    if layout == "GT":
+        return cells
+    fields = layout.split(":")
+    if "GT" not in fields:
+        return None
+    at = fields.index("GT")
+    if at == 0:
+        return [cell.partition(":")[0] for cell in cells]
+    return [(cell.split(":") + ["."] * len(fields))[at] for cell in cells]
+
+
+def _samples(header: list[str], path: Path) -> list[str]:
+    titles = [line for line in header if line.startswith("#CHROM")]
+    samples = titles[-1].split("\t")[9:] if titles else []
+    if not samples:
+        raise InputError(
+            f"{path} has no people (no sample columns); phased genotypes were wanted", code="E_VCF"
+        )
+    if len(set(samples)) < len(samples):
+        twice = next(name for name in samples if samples.count(name) > 1)
+        raise InputError(f"{path} has two columns of the same name, {twice!r}; rename one", code="E_VCF")
+    return samples
+
+
+def _check_file(path: Path) -> bool:
+    """Refuse what htslib cannot read by position; returns whether the file is BCF."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; phased variants (bgzipped VCF or BCF) were wanted")
+    with open(path, "rb") as file:
+        head = file.read(18)
+        file.seek(max(path.stat().st_size - len(BGZF_END), 0))
+        tail = file.read()
+    if head.startswith(b"##fileformat=VCF"):
+        raise _unreadable(path, "is a plain text VCF", f"run: bgzip {path} && tabix -p vcf {path}.gz")
+    if head[:2] != BGZF_MAGIC[:2]:
+        raise _unreadable(path, "is not a VCF or BCF file", "pass a bgzipped VCF")
+    if head[:4] != BGZF_MAGIC or head[12:14] != b"BC":
+        bare = str(path).removesuffix(".gz")
+        raise _unreadable(
+            path,
+            "is gzipped in one piece",
+            f"bgzip it: gunzip {path} && bgzip {bare} && tabix -p vcf {bare}.gz",
+        )
+    if tail != BGZF_END:
+        raise _unreadable(path, "is truncated (no end-of-file block)", "copy or download it again")
+    try:
+        with pysam.BGZFile(str(path), "rb") as file:
+            start = file.read(16)
+    except OSError as cause:
+        raise _unreadable(path, f"is damaged ({cause})", "copy or download it again") from cause
+    if not start.startswith((b"##fileformat=VCF", b"BCF\2")):
+        raise _unreadable(path, "is compressed, but holds no variants", "pass a bgzipped VCF")
+    return start.startswith(b"BCF")
+
+
+def _unreadable(path: Path, what: str, advice: str) -> InputError:
+    return InputError(f"{path} {what}, but variants are read by position; {advice}", code="E_VCF")

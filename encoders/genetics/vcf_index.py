@@ -1,0 +1,124 @@
+"""The index of a variant file: does it belong to the file, and if not, a fresh one in a scratch folder.
+
+A stale index does not fail: it returns no records, or some, and everyone would get the reference sequence.
+So an index is used only if it is not older than the file, its first offset is the first record, and nothing
+follows its last offset. Layouts: hts-specs, tabix.pdf and CSIv1.pdf.
+"""
+
+import struct
+from pathlib import Path
+
+import pysam
+import pysam.bcftools
+
+from encoders.runs.errors import InputError
+
+MAX_REBUILD = 2**30  # bytes; larger files take minutes, so the user is told how instead
+
+
+def usable_index(path: Path, scratch: Path) -> tuple[Path, str]:
+    """An index that belongs to ``path`` (bgzipped VCF, or BCF), and what had to be done to have it.
+
+    Args:
+        path: The variant file.
+        scratch: Folder for a rebuilt index.
+
+    Returns:
+        The index file, and "as found", "rebuilt: missing" or "rebuilt: stale".
+
+    Raises:
+        InputError: E_INDEX, the index is missing or stale and cannot be rebuilt here.
+    """
+    found = [Path(f"{path}{suffix}") for suffix in (".tbi", ".csi") if Path(f"{path}{suffix}").is_file()]
+    for index in found:
+        if index.stat().st_mtime >= path.stat().st_mtime and _belongs(index, path):
+            return index, "as found"
+    state = "stale" if found else "missing"
+    if path.stat().st_size > MAX_REBUILD:
+        what = f"{found[0]} is older than its file or does not match it" if found else f"{path} has no index"
+        raise InputError(f"{what}; run: tabix -f -p vcf {path}", code="E_INDEX")
+    fresh = scratch / f"{path.name}.csi"
+    try:
+        pysam.bcftools.index("--force", "--output", str(fresh), str(path), catch_stdout=False)
+    except pysam.SamtoolsError as cause:
+        reason = " ".join(str(cause).split())
+        raise InputError(
+            f"{path} cannot be indexed ({reason}); sort it (bcftools sort -Oz), then run: tabix -p vcf on it",
+            code="E_INDEX",
+        ) from cause
+    return fresh, f"rebuilt: {state}"
+
+
+def _belongs(index: Path, path: Path) -> bool:
+    try:
+        offsets = _offset_range(index)
+    except (OSError, ValueError, struct.error):
+        return False
+    if offsets is None:
+        return True  # an index of no records: the caller finds out that there are none
+    first, last = offsets
+    try:
+        with pysam.BGZFile(str(path), "rb") as file:
+            if file.read(3) != b"BCF":
+                file.seek(0)
+                line = file.readline()
+                while line.startswith(b"#"):
+                    line = file.readline()
+                file.seek(first)
+                if file.readline() != line:
+                    return False
+            file.seek(last)
+            return not file.read(1)
+    except OSError:
+        return False
+
+
+def _offset_range(index: Path) -> tuple[int, int] | None:
+    """Smallest and largest virtual offset of a .tbi or .csi index; None if it lists no records."""
+    with pysam.BGZFile(str(index), "rb") as file:
+        data = file.read()
+    numbers = _Numbers(data)
+    magic = numbers.take(4)
+    if magic == b"TBI\1":
+        contigs, *_, names = numbers.many("8i")
+        numbers.take(names)
+        pseudo_bin, has_loffset = 37450, False
+    elif magic == b"CSI\1":
+        _, depth, extra = numbers.many("3i")
+        numbers.take(extra)
+        (contigs,) = numbers.many("i")
+        pseudo_bin, has_loffset = ((1 << (3 * depth + 3)) - 1) // 7 + 1, True
+    else:
+        raise ValueError("neither a .tbi nor a .csi index")
+    starts, ends = [], []
+    for _ in range(contigs):
+        (bins,) = numbers.many("i")
+        for _ in range(bins):
+            (number,) = numbers.many("I")
+            if has_loffset:
+                numbers.take(8)
+            (chunks,) = numbers.many("i")
+            borders = numbers.many(f"{2 * chunks}Q")
+            if number != pseudo_bin:  # that one holds counts, not offsets
+                starts += borders[0::2]
+                ends += borders[1::2]
+        if not has_loffset:
+            (intervals,) = numbers.many("i")
+            numbers.take(8 * intervals)
+    return (min(starts), max(ends)) if starts else None
+
+
+class _Numbers:
+    """A cursor over little-endian binary data."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int) -> bytes:
+        if size < 0 or self.at + size > len(self.data):
+            raise ValueError("the index ends early")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def many(self, layout: str) -> tuple[int, ...]:
+        return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))

@@ -1,0 +1,22 @@
+"""Fixtures of the fMRI tests: small BIDS trees."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("bids_tree", Path(__file__).with_name("bids_tree.py"))
+bids_tree = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bids_tree)
+
+
+@pytest.fixture(scope="session")
+def build():
+    """The builder module: `nifti`, `pack`, `bold`, `brain`, `GRID`, `AFFINE`."""
+    return bids_tree
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """An empty tree below `tmp_path / raw`."""
+    return bids_tree.BidsTree(tmp_path / "raw")

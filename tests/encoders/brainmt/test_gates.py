@@ -1,0 +1,117 @@
+"""Repetition time, space and motion: what lets a scan in."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from encoders.brainmt.discover import discover
+from encoders.brainmt.gates import mean_displacement, repetition_time, space_of
+from encoders.brainmt.nifti import read_nifti
+from encoders.brainmt.quarantine import ScanRefused
+
+NAN = float("nan")
+MS, S, UNKNOWN = 16, 8, 0
+
+
+def scan_of(tree, **options):
+    tree.add("01", **options)
+    scan = discover(tree.root).scans[0]
+    return scan, read_nifti(scan.path, max_bytes=2**24)
+
+
+@pytest.mark.parametrize(
+    ("tr", "unit", "sidecar", "wanted"),
+    [
+        (2.0, S, 2.0, 2.0),
+        (735.0, MS, 0.735, 0.735),
+        (0.735, UNKNOWN, None, 0.735),
+        (0.72000003, S, 0.72, 0.72),
+    ],
+)
+def test_times_that_agree_pass(tree, tr, unit, sidecar, wanted):
+    scan, image = scan_of(tree, tr=tr, unit=unit, sidecar={"RepetitionTime": sidecar} if sidecar else {})
+    assert repetition_time(image, scan.sidecar, fix=False) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tr", "sidecar", "repaired"),
+    [
+        (735.0, 0.735, 0.735),
+        (735.0, 735.0, 0.735),
+        (735.0, None, 0.735),
+        (0.0, 2.0, 2.0),
+        (NAN, 2.0, 2.0),
+        (2.0, 0.8, None),
+        (0.0, None, None),
+        (NAN, None, None),
+        (50.0, 50.0, None),
+        (2.0, NAN, None),
+    ],
+)
+def test_times_that_cannot_be_right_are_refused_and_only_two_faults_are_repaired(tree, tr, sidecar, repaired):
+    scan, image = scan_of(tree, tr=tr, sidecar={"RepetitionTime": sidecar} if sidecar else {})
+    with pytest.raises(ScanRefused, match="E_TR: the header states") as caught:
+        repetition_time(image, scan.sidecar, fix=False)
+    assert f"{tr:g} s" in caught.value.sentence
+    assert ("no sidecar" if sidecar is None else f"sidecar {sidecar:g} s") in caught.value.sentence
+    if repaired:
+        assert repetition_time(image, scan.sidecar, fix=True) == pytest.approx(repaired)
+    else:
+        with pytest.raises(ScanRefused, match="E_TR"):
+            repetition_time(image, scan.sidecar, fix=True)
+
+
+def test_a_broken_sidecar_is_named(tree):
+    scan, image = scan_of(tree)
+    for content in ("{", "[]", '{"RepetitionTime": "two"}'):
+        scan.sidecar.write_text(content)
+        with pytest.raises(ScanRefused, match="E_TR: its sidecar .* cannot be read"):
+            repetition_time(image, scan.sidecar, fix=True)
+
+
+@pytest.mark.parametrize(
+    ("space", "code", "assume", "wanted"),
+    [
+        ("MNI152NLin6Asym", 1, False, "MNI152NLin6Asym"),
+        ("", 4, False, "MNI (NIfTI code 4)"),
+        ("", 1, True, "assumed MNI"),
+        ("T1w", 4, True, "assumed MNI"),
+        ("", 1, False, None),
+        ("T1w", 4, False, None),
+    ],
+)
+def test_mni_space_must_be_stated(space, code, assume, wanted):
+    scan, image = SimpleNamespace(space=space), SimpleNamespace(space_code=code)
+    space_of_ = getattr(space_of, "__wrapped__", space_of)  # plain stand-ins carry all it reads
+    if wanted:
+        assert space_of_(scan, image, assume) == wanted
+    else:
+        with pytest.raises(ScanRefused, match=f"E_SPACE.* code {code} .*--assume_mni"):
+            space_of_(scan, image, assume)
+
+
+def test_mean_displacement_skips_what_is_not_there(tmp_path):
+    table = tmp_path / "confounds.tsv"
+    table.write_text("trans_x\tframewise_displacement\n0\tn/a\n0\t0.1\n0\t0.3\n")
+    assert mean_displacement(table, 3, 0.5) == pytest.approx(0.2)
+    assert mean_displacement(None, 3, 0.5) is None
+    table.write_text("trans_x\n0\n0\n")
+    assert mean_displacement(table, 2, 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("framewise_displacement\nn/a\n0.9\n0.7\n", "0.800 mm, the limit is 0.5 mm"),
+        ("framewise_displacement\n0.1\n", "has 1 rows for 3 frames"),
+        ("framewise_displacement\n0.1\nlots\n0.1\n", "cannot be read"),
+        ("trans_x\tframewise_displacement\n0\n0\n0\n", "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
+def test_motion_above_the_limit_or_a_table_that_does_not_fit_is_refused(tmp_path, text, words):
+    table = tmp_path / "confounds.tsv"
+    table.write_text(text)
+    with pytest.raises(ScanRefused, match="E_MOTION") as caught:
+        mean_displacement(table, 3, 0.5)
+    assert words in caught.value.sentence
