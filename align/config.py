@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from encoders.cohort.confounds import DEFAULT_TERMS
+from encoders.cohort.config import DEFAULT_TERMS
 from encoders.runs.study import DEMO
 
 

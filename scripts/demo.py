@@ -14,7 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.cohort.splits import Split
 from encoders.runs import Study, command
 from encoders.runs.stage import up_to_date
 from encoders.runs.study import DEMO, DEMO_SETTINGS
@@ -65,6 +64,8 @@ def main(config: Demo) -> int:
         elif code:
             print(f"error: {stage} ended with exit code {code}; see above", file=sys.stderr)
             return code
+    from encoders.cohort.splits import Split
+
     print("\nWhose genome belongs to this held-out brain?", flush=True)
     person = Split.load(study.path("splits")).test[0]
     if code := run("retrieve", [f"--subject={person}", "--k=5", *arguments], launched=False):

@@ -44,11 +44,11 @@ def main(config: EmbedGenome) -> int:
         return stage.report()
     if not stage.is_main:
         return 0  # one process does it all
+    from encoders.genetics.embed_stage import embed_genome, read_inputs
+
+    ready = read_inputs(config, inputs, model)  # before anything is written: a fault leaves no trace
     stage.begin()
-
-    from encoders.genetics.embed_stage import embed_genome
-
-    return stage.end(**embed_genome(config, study, inputs, model))
+    return stage.end(**embed_genome(config, study, ready))
 
 
 if __name__ == "__main__":

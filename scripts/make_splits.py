@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.cohort.splits import MakeSplits
+from encoders.cohort.config import MakeSplits
 from encoders.runs import Stage, Study, command
 
 

@@ -47,7 +47,7 @@ def from_pretrained(folder: Path, *, device: torch.device | str = "cpu") -> tupl
         raise InputError(f"{folder} holds no trained BrainMT ({WEIGHTS} is missing); pass its folder")
     tensors, card = load_tensors(path, KIND, FORMAT)
     card["weights_sha256"] = load_tensor_metadata(path, KIND, FORMAT)[1]
-    model = BrainMT(BrainMTConfig(**card["config"]), num_outputs=card["num_outputs"])
+    model = BrainMT(BrainMTConfig.from_json(card["config"]), num_outputs=card["num_outputs"])
     load_weights(model, tensors, source=path)
     return model.to(device).eval(), card
 

@@ -170,12 +170,13 @@ def _check_preparation(store: FMRIStore, model: BrainMT, card: dict) -> None:
             f"the store's scans have {x} x {y} x {z} voxels, the model was trained on "
             f"{own[1]} x {own[0]} x {own[2]}; prepare the scans on the grid of the training data"
         )
-    trained, found = (o.get("normalisation") for o in (card["preprocessing"]["options"], store.options))
-    if trained != found:
-        raise InputError(
-            f"the store is normalised by {found!r}, the model was trained on {trained!r}; prepare the scans "
-            f"with --normalisation={trained}"
-        )
+    for name in ("normalisation", "background"):
+        trained, found = (options.get(name) for options in (card["preprocessing"]["options"], store.options))
+        if trained != found:
+            raise InputError(
+                f"the store was prepared with {name} {found!r}, the scans that the model was trained on with "
+                f"{trained!r}; prepare the scans with --{name}={trained}"
+            )
 
 
 def _load_partial(path: Path) -> dict[str, Float32[np.ndarray, " D"]]:

@@ -82,6 +82,8 @@ class BrainMT(nn.Module):
         self.head = TaskHead(dim, num_outputs)
         for table in (self.cls_token, self.space_table, self.time_table):
             nn.init.trunc_normal_(table, std=0.02)
+        # CLS reaches the head without a norm: a head of std 0.02 starts with hardly any gradient below it
+        nn.init.trunc_normal_(self.head.linear.weight, std=dim**-0.5)
 
     def forward(self, x: Float[Tensor, "B T 1 Y X Z"]) -> Float[Tensor, "B K"]:
         """Predictions from the embedding that the configuration names."""
@@ -167,7 +169,7 @@ def _attention_blocks(config: BrainMTConfig, drops: list[float]) -> list[Attenti
         )
         for linear in block.modules():
             if isinstance(linear, nn.Linear):
-                nn.init.trunc_normal_(linear.weight, std=0.02)
+                nn.init.xavier_uniform_(linear.weight)  # scales with the width, unlike a fixed 0.02
                 nn.init.zeros_(linear.bias)
         blocks.append(block)
     return blocks

@@ -54,8 +54,6 @@ class BrainMTConfig:
     scan: Literal["auto", "reference", "chunked", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("grid", "widths"):  # JSON has lists only
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.widths[-1] % self.num_heads:
             raise InputError(
                 f"model width {self.widths[-1]} is no multiple of num_heads {self.num_heads}; change one"
@@ -73,6 +71,11 @@ class BrainMTConfig:
         """Patches along Y, X, Z: four convolutions of stride 2 halve the grid, rounding up."""
         y, x, z = ((n + 15) // 16 for n in self.grid)
         return y, x, z
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "BrainMTConfig":
+        """From what `dataclasses.asdict` became in a JSON file, where tuples are lists."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     @classmethod
     def known(cls, **options: Any) -> "BrainMTConfig":

@@ -73,6 +73,8 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
     values, dropped = _drop_constant_frames(values, broken, config)
     kept = np.setdiff1d(np.arange(num_frames), dropped)
     frames, mean, sd, moments = normalise(values, config.normalisation)
+    if config.background == "zero":
+        moments["background"] = 0.0
     _need_signal(sd, config.min_coverage)
     metadata = {
         "frames": len(frames),

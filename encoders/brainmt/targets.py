@@ -62,11 +62,20 @@ class Targets:
         return [name for name in subjects if np.isfinite(self.values.get(name, [np.nan])).any()]
 
 
-def masked_mse(predicted: Float[Tensor, "B K"], wanted: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
-    """Mean squared error over the labels that are there; missing ones (NaN) have no gradient."""
+def masked_mse(
+    predicted: Float[Tensor, "B K"], wanted: Float[Tensor, "B K"], *, labels: float | None = None
+) -> Float[Tensor, ""]:
+    """Mean squared error over the labels that are there; missing ones (NaN) have no gradient.
+
+    Args:
+        predicted: Predictions.
+        wanted: Targets, NaN where missing.
+        labels: Divide by this number of labels instead of those of the batch; the share of one batch in the labels
+            of a whole step makes steps independent of how they are cut into batches and processes.
+    """
     known = torch.isfinite(wanted)
     error = torch.where(known, predicted.float() - torch.where(known, wanted, 0.0), 0.0)
-    return error.square().sum() / known.sum().clamp(min=1)
+    return error.square().sum() / (known.sum().clamp(min=1) if labels is None else labels)
 
 
 def regression_metrics(

@@ -130,7 +130,9 @@ def train(
         model.train()
         losses, norms = [], []
         for first in range(0, steps_per_epoch * per_step, per_step):
-            rows = order[first : first + per_step][rank::world]
+            chosen = order[first : first + per_step]
+            labels = max(int(torch.isfinite(windows["train"].targets[chosen]).sum()), 1)
+            rows = chosen[rank::world]
             for k in range(config.accumulate):
                 batch = rows[k * config.batch_size : (k + 1) * config.batch_size]
                 frames, wanted = windows["train"].batch(
@@ -138,7 +140,7 @@ def train(
                 )
                 waiting = k + 1 < config.accumulate  # gradients are averaged over processes only at the end
                 with accelerator.no_sync(model) if waiting else contextlib.nullcontext():
-                    loss = masked_mse(model(frames), wanted)
+                    loss = masked_mse(model(frames), wanted, labels=labels / (world * config.accumulate))
                     accelerator.backward(loss / config.accumulate)
                 losses.append(loss.detach())
             norms.append(accelerator.clip_grad_norm_(model.parameters(), config.clip))
@@ -274,6 +276,10 @@ def _resume(folder: Path, model: BrainMT, optimizer: Any, accelerator: Accelerat
     states, reached = load_checkpoint(found[-1])
     model.load_state_dict(states["model"])
     optimizer.load_state_dict(states["optimizer"])
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:  # the fused step pairs numbers by memory order: channels last
+                moments[name] = torch.empty_like(parameter).copy_(value)
     if accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(states["scaler"])
     state = Progress(**reached)

@@ -1,8 +1,25 @@
-"""Who is in the study: the table of people, their kinship, the split, the confounds."""
+"""Who is in the study: the table of people, their kinship, the split, the confounds.
 
-from encoders.cohort.confounds import ConfoundDesign, Residualizer
-from encoders.cohort.kinship import groups_of, read_kinship
-from encoders.cohort.splits import Split, make_split
-from encoders.cohort.table import Cohort
+Names are loaded on first use: pandas and SciPy take a second that `--help` and finished stages need not wait for.
+"""
 
-__all__ = ["Cohort", "ConfoundDesign", "Residualizer", "Split", "groups_of", "make_split", "read_kinship"]
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Cohort": "table",
+    "ConfoundDesign": "confounds",
+    "Residualizer": "confounds",
+    "Split": "splits",
+    "groups_of": "kinship",
+    "make_split": "splits",
+    "read_kinship": "kinship",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -9,12 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from encoders.cohort.config import DEFAULT_TERMS
 from encoders.runs.errors import InputError
-
-PCS = tuple(f"pcs_{k}" for k in range(1, 11))
-# Ancestry clusters stand beside the PCs: PCs alone are a noisy measure of a cluster, and taking a noisy measure
-# out of brain and genome alike would put its noise into both.
-DEFAULT_TERMS = ("age", "age^2", "sex", "age:sex", "site", "mean_fd", "head_size", "ancestry", *PCS, "batch")
 
 
 @dataclass(kw_only=True)

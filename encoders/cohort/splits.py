@@ -5,7 +5,7 @@ again when it is loaded.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,39 +16,11 @@ from encoders.cohort.kinship import Pair
 from encoders.cohort.table import Cohort
 from encoders.runs.artifact import content_digest, load_json, save_json
 from encoders.runs.errors import InputError
-from encoders.runs.study import DEMO
 
 KIND, FORMAT = "neurohelix.split", 1
 FOLDS = ("train", "val", "test")
 
 Fold = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MakeSplits:
-    """Divide people into train, validation and test without cutting a family.
-
-    Args:
-        study: Study folder.
-        participants: Table of people (TSV or CSV); default: raw/participants.tsv of the study.
-        kinship: Kinship table (KING); default: raw/kinship.tsv of the study if it is there.
-        kinship_threshold: KING kinship coefficient above which two people count as relatives.
-        val_fraction: Share of people for validation, 0-1.
-        test_fraction: Share of people held out for the evaluation, 0-1.
-        stratify: Columns whose levels are spread evenly over the folds.
-        seed: Seed of the shuffle.
-        redo: Discard an earlier split made with other options.
-    """
-
-    study: Path = DEMO
-    participants: Path | None = None
-    kinship: Path | None = None
-    kinship_threshold: float = 0.0442
-    val_fraction: float = 0.15
-    test_fraction: float = 0.15
-    stratify: list[str] = field(default_factory=lambda: ["site", "sex"])
-    seed: int = 42
-    redo: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

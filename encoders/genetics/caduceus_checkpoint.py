@@ -19,6 +19,12 @@ from encoders.genetics.tokenizer import VOCAB_SIZE, complement_map
 from encoders.runs.artifact import replacing, write_text
 from encoders.runs.errors import InputError
 
+RANDOM_MARK = "random_weights_seed"  # in config.json: not trained, made by write_random_checkpoint
+
+# Of random weights. With the usual width the network is almost linear, its mean over bases little more than
+# base composition; three times wider it tells k-mers apart, and alleles in all directions of the vector.
+GAIN = 3.0
+
 # ours -> theirs, inside one mixer; the backward direction has its own convolution, scan and skip
 MIXER_NAMES = {
     "in_proj.weight": "mamba_fwd.in_proj.weight",
@@ -62,11 +68,11 @@ def hub_names(config: CaduceusConfig) -> dict[str, str]:
     return names
 
 
-def load_caduceus(folder: Path) -> tuple[CaduceusModel, dict[str, str]]:
+def load_caduceus(folder: Path) -> tuple[CaduceusModel, bool]:
     """Read config.json and model.safetensors of a folder in the hub's layout.
 
     Returns:
-        The model in fp32 and evaluation mode, and the metadata of the weights file.
+        The model in fp32 and evaluation mode, and whether its configuration says that its weights are random.
 
     Raises:
         InputError: unreadable files, tensors missing, left over, of another shape or not finite.
@@ -82,7 +88,6 @@ def load_caduceus(folder: Path) -> tuple[CaduceusModel, dict[str, str]]:
     try:
         with safe_open(weights_path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as cause:
         raise InputError(
             f"{weights_path} is not a readable safetensors file ({cause}); download it again"
@@ -90,7 +95,7 @@ def load_caduceus(folder: Path) -> tuple[CaduceusModel, dict[str, str]]:
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         model = CaduceusModel(config)
     model.load_state_dict(_ours(model, stored, config, weights_path), assign=True)
-    return model.eval().requires_grad_(False), metadata
+    return model.eval().requires_grad_(False), RANDOM_MARK in content
 
 
 def write_random_checkpoint(
@@ -117,7 +122,7 @@ def write_random_checkpoint(
     """
     if kind not in ("ph", "ps"):
         raise ValueError(f"kind {kind!r}; 'ph' or 'ps' was wanted")
-    content = _hub_config(kind == "ps", d_model, n_layer, d_state, expand)
+    content = _hub_config(kind == "ps", d_model, n_layer, d_state, expand) | {RANDOM_MARK: seed}
     config = CaduceusConfig.from_hub(content, "the written configuration")
     random = torch.Generator().manual_seed(seed)
     names = hub_names(config)
@@ -126,7 +131,6 @@ def write_random_checkpoint(
     tensors = {names[ours]: _random(ours, shapes[ours], n_layer, random) for ours in sorted(names)}
     if config.rcps:
         tensors["lm_head.complement_map"] = complement_map()
-    metadata = {"format": "pt", "random_weights": "true", "seed": str(seed)}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(
@@ -134,7 +138,7 @@ def write_random_checkpoint(
     )
     write_text(folder / "config.json", json.dumps(content, indent=2) + "\n")
     with replacing(folder / "model.safetensors") as temporary:  # last: it marks the folder as complete
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata={"format": "pt"})
         temporary.chmod(0o644)
 
 
@@ -191,7 +195,7 @@ def _few(names: list[str]) -> str:
 
 
 def _random(name: str, shape: torch.Size, n_layer: int, random: torch.Generator) -> Tensor:
-    """One tensor as Mamba initialises it (Gu & Dao 2023, section 3.6)."""
+    """One tensor as Mamba initialises it (Gu & Dao 2023, section 3.6), with wider `in_proj` and `conv1d`."""
     if name == "complement_map":
         return complement_map()
     if name == "embedding.weight":
@@ -205,7 +209,11 @@ def _random(name: str, shape: torch.Size, n_layer: int, random: torch.Generator)
         step = torch.exp(uniform * math.log(0.1 / 0.001) + math.log(0.001))
         return step + torch.log(-torch.expm1(-step))  # the inverse of softplus
     fan_in = shape[1:].numel() if len(shape) > 1 else 4  # the bias of a convolution of 4 taps
-    bound = fan_in**-0.5 / (math.sqrt(n_layer) if name.endswith("out_proj.weight") else 1.0)
+    bound = fan_in**-0.5
+    if name.endswith("out_proj.weight"):
+        bound /= math.sqrt(n_layer)
+    if name.endswith(("in_proj.weight", "conv1d.weight", "conv1d_b.weight")):
+        bound *= GAIN
     return (2 * uniform - 1) * bound
 
 

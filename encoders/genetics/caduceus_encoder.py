@@ -6,6 +6,7 @@ Batches therefore hold sequences of one length only, which makes batching exact.
 Glossary: N sequences · D numbers of a vector.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxtyping import Float32
 
 from encoders.genetics.caduceus import CaduceusModel
 from encoders.genetics.caduceus_checkpoint import load_caduceus
-from encoders.genetics.hub import FILES, ModelFiles
+from encoders.genetics.hub import ModelFiles
 from encoders.genetics.sequence_encoder import Pool
 from encoders.genetics.tokenizer import POLICY, encode_bases
 from encoders.runs.artifact import file_sha256
@@ -40,17 +41,15 @@ class Caduceus:
     def __init__(
         self, files: ModelFiles, *, device: torch.device | str = "cpu", batch_bases: int = 16384
     ) -> None:
-        model, metadata = load_caduceus(files.folder)
+        model, self.random_weights = load_caduceus(files.folder)
         self.model: CaduceusModel = model.to(device)
         self.batch_bases = batch_bases
         self.name = f"caduceus-{model.config.kind}"
         self.dim = model.config.dim
-        self.random_weights = metadata.get("random_weights") == "true"
-        config_sha256, weights_sha256 = (file_sha256(files.folder / name) for name in FILES)
         self.identity: dict[str, Any] = {
             "encoder": self.name,
-            "config_sha256": config_sha256,
-            "weights_sha256": weights_sha256,
+            "architecture": dataclasses.asdict(model.config),
+            "weights_sha256": file_sha256(files.folder / "model.safetensors"),
             "tokens": POLICY,
             "strands": STRAND_RULE[model.config.kind],
             "dtype": "float32",

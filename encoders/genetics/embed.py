@@ -1,6 +1,6 @@
 """Embed each distinct sequence of a cohort once, then pool to one vector per person.
 
-Glossary: U distinct sequences of a window · D numbers of a vector.
+Glossary: D numbers of a vector; windows differ in how many distinct sequences they have (axis `_`).
 """
 
 import time
@@ -33,7 +33,7 @@ class Embedded:
         damaged: Cache files that failed their sha256, were removed, and had their sequences embedded again.
     """
 
-    windows: list[Float32[np.ndarray, "U D"]]
+    windows: list[Float32[np.ndarray, "_ D"]]
     computed: int
     cached: int
     damaged: int
@@ -56,11 +56,12 @@ def embed_sequences(
         for rows in batches(sequences, batch_bases)
         if (batch := [sequences[row] for row in rows if sequences[row] not in known])
     ]
-    for batch in progress(todo, "embed sequences", unit="batch"):
-        pending.append((batch, encoder.encode(batch, pool="mean")))
-        if time.monotonic() - saved > SAVE_EVERY:
-            _save(pending, cache)
-            saved = time.monotonic()
+    with progress(todo, "embed sequences", unit="batch") as bar:
+        for batch in bar:
+            pending.append((batch, encoder.encode(batch, pool="mean")))
+            if time.monotonic() - saved > SAVE_EVERY:
+                _save(pending, cache)
+                saved = time.monotonic()
     _save(pending, cache)
     windows = [np.stack([cache.get(s) for s in window.sequences]) for window in genomes.windows]
     return Embedded(

@@ -1,6 +1,7 @@
 """The stage `embed_genome`: haplotypes, embedding through the cache, pooling, files."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,57 @@ from encoders.genetics.caduceus_encoder import Caduceus
 from encoders.genetics.config import EmbedGenome
 from encoders.genetics.embed import embed_sequences, genome_vectors
 from encoders.genetics.genomes import Genomes, cohort_genomes
-from encoders.genetics.hub import resolve_model
+from encoders.genetics.hub import ModelFiles, resolve_model
 from encoders.runs.artifact import PRIVATE, write_text
 from encoders.runs.errors import InputError
 from encoders.runs.study import Study
 
 
-def embed_genome(config: EmbedGenome, study: Study, inputs: Mapping[str, Path], model: str) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """Everything a run needs, read and checked: no fault of its input can stop it any more.
+
+    Args:
+        genomes: Who carries which sequence.
+        encoder: The model, loaded.
+        files: Where it came from.
+    """
+
+    genomes: Genomes
+    encoder: Caduceus
+    files: ModelFiles
+
+
+def read_inputs(config: EmbedGenome, inputs: Mapping[str, Path], model: str) -> Ready:
+    """Read and check everything, and write nothing.
+
+    Args:
+        config: Options.
+        inputs: Paths of participants, variants, reference and windows.
+        model: Folder or hub id.
+
+    Raises:
+        InputError: whatever is wrong with them.
+    """
+    device = _device(config.device)
+    genomes = cohort_genomes(config, inputs)
+    files = resolve_model(model, revision=config.revision)
+    return Ready(
+        genomes=genomes,
+        encoder=Caduceus(files, device=device, batch_bases=config.batch_bases),
+        files=files,
+    )
+
+
+def embed_genome(config: EmbedGenome, study: Study, ready: Ready) -> dict[str, Any]:
     """Make the genetics vectors of a study; returns the summary of the stage.
 
     Args:
         config: Options.
         study: Receives the vectors, the cache and the list of people who could not be used.
-        inputs: Paths of participants, variants, reference and windows.
-        model: Folder or hub id.
+        ready: From :func:`read_inputs`.
     """
-    genomes = cohort_genomes(config, inputs)
-    files = resolve_model(model, revision=config.revision)
-    encoder = Caduceus(files, device=_device(config.device), batch_bases=config.batch_bases)
+    genomes, encoder, files = ready.genomes, ready.encoder, ready.files
     cache = VectorCache(study.path("haplotypes"), encoder.identity | {"pool": "mean"}, encoder.dim)
     embedded = embed_sequences(genomes, encoder, cache, batch_bases=config.batch_bases)
     vectors = genome_vectors(

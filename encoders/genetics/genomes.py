@@ -106,10 +106,10 @@ def read_genomes(
         if not kept:
             raise _nobody(people, vcf)
         check = RefCheck()
-        built = [
-            window_haplotypes(window, fasta, vcf, kept, missing=missing, check=check)
-            for window in progress(placed, "haplotypes", unit="window")
-        ]
+        with progress(placed, "haplotypes", unit="window") as bar:
+            built = [
+                window_haplotypes(window, fasta, vcf, kept, missing=missing, check=check) for window in bar
+            ]
         if check.wrong:
             raise _ref_differs(check, fasta, vcf)
         counts = sum((window.counts for window in built), Counter())

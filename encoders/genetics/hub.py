@@ -26,13 +26,12 @@ class ModelFiles:
     revision: str | None = None
 
 
-def resolve_model(model: str, *, revision: str | None = None, endpoint: str | None = None) -> ModelFiles:
+def resolve_model(model: str, *, revision: str | None = None) -> ModelFiles:
     """Find, or download, the files of a model.
 
     Args:
         model: A folder, or a hub id `owner/name`.
         revision: Commit, tag or branch on the hub; without it, the newest commit of `main`, which is recorded.
-        endpoint: Address of the hub; default: that of huggingface_hub (HF_ENDPOINT).
 
     Raises:
         InputError: no such folder or repository, no network, or files missing.
@@ -52,7 +51,7 @@ def resolve_model(model: str, *, revision: str | None = None, endpoint: str | No
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        snapshot = snapshot_download(model, revision=revision, endpoint=endpoint, allow_patterns=list(FILES))
+        snapshot = snapshot_download(model, revision=revision, allow_patterns=list(FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as cause:
         reason = str(cause).strip().splitlines()[0].rstrip(".")
         raise InputError(

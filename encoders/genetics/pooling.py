@@ -41,7 +41,7 @@ def window_vectors(
 
 def person_vectors(
     windows: list[WindowHaplotypes],
-    vectors: list[Float32[np.ndarray, "U D"]],
+    vectors: list[Float32[np.ndarray, "_ D"]],
     *,
     pooling: str,
     combine: str,

@@ -4,9 +4,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import pysam
-
 from encoders.genetics.contigs import find_contig, spellings
+from encoders.genetics.htslib import pysam, quiet_htslib
 from encoders.runs.errors import InputError
 
 BGZF_MAGIC = b"\x1f\x8b\x08\x04"
@@ -30,12 +29,8 @@ class Reference:
         if not self.path.is_file():
             raise InputError(f"{self.path} does not exist; a reference genome in FASTA format was wanted")
         self._scratch = tempfile.TemporaryDirectory(prefix="neurohelix-fasta-")
-        try:
-            self._file, self.rebuilt_index = self._open()
-            self.lengths: dict[str, int] = dict(zip(self._file.references, self._file.lengths, strict=True))
-        except BaseException:
-            self._scratch.cleanup()
-            raise
+        self._file, self.rebuilt_index = self._open()
+        self.lengths: dict[str, int] = dict(zip(self._file.references, self._file.lengths, strict=True))
 
     def __enter__(self) -> "Reference":
         return self
@@ -86,7 +81,8 @@ class Reference:
             index, blocks = Path(self._scratch.name) / "fai", Path(self._scratch.name) / "gzi"
             options = ["--fai-idx", str(index)] + (["--gzi-idx", str(blocks)] if packed else [])
             try:
-                pysam.faidx(str(self.path), *options)
+                with quiet_htslib():
+                    pysam.faidx(str(self.path), *options)
             except pysam.SamtoolsError as cause:
                 reason = " ".join(str(cause).split())
                 raise InputError(

@@ -4,7 +4,7 @@ Glossary: N sequences · D numbers of a vector.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,6 +14,7 @@ from jaxtyping import Float32
 Pool = str | Sequence[tuple[int, int]]
 
 
+@runtime_checkable
 class SequenceEncoder(Protocol):
     """Bases in, one vector per sequence out; the same whatever else is in the batch."""
 

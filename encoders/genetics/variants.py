@@ -8,15 +8,14 @@ Glossary: R records · S people · 2 haplotypes.
 
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pysam
 from jaxtyping import Bool, Int16
 
 from encoders.genetics.contigs import find_contig, spellings
+from encoders.genetics.htslib import pysam, quiet_htslib
 from encoders.genetics.reference import BGZF_MAGIC, some
 from encoders.genetics.vcf_index import usable_index
 from encoders.runs.errors import InputError
@@ -65,30 +64,15 @@ class PhasedVariants:
         self._is_bcf = _check_file(self.path)
         self._scratch = tempfile.TemporaryDirectory(prefix="neurohelix-index-")
         try:
-            index, self.index_state = usable_index(self.path, Path(self._scratch.name))
-            if self._is_bcf:
-                self._file = pysam.VariantFile(str(self.path), index_filename=str(index))
-                header = str(self._file.header).splitlines()
-                present = list(self._file.header.contigs)
-            else:
-                self._file = pysam.TabixFile(str(self.path), index=str(index))
-                header = list(self._file.header)
-                present = list(self._file.contigs)
+            with quiet_htslib():
+                header, present = self._open()
+            self.samples = _samples(header, self.path)
+        except InputError:
+            raise
         except (OSError, ValueError) as cause:
-            self._scratch.cleanup()
-            if isinstance(cause, InputError):
-                raise
-            raise InputError(
-                f"{self.path} is not readable ({cause}); a VCF file was wanted", code="E_VCF"
-            ) from cause
-        self.samples = _samples(header, self.path)
-        self.lengths: dict[str, int] = {}
-        named = []
-        for line in header:
-            if match := _CONTIG.match(line):
-                named.append(match[1])
-                if match[2]:
-                    self.lengths[match[1]] = int(match[2])
+            raise _unreadable(self.path, f"is damaged ({cause})", "copy or download it again") from cause
+        self.lengths = _contig_lengths(header)
+        named = [match[1] for line in header if (match := _CONTIG.match(line))]
         self.contigs = list(dict.fromkeys([*present, *named]))
         self._present = set(present)
         self._column = {name: k for k, name in enumerate(self.samples)}
@@ -170,17 +154,27 @@ class PhasedVariants:
             haploid=decoded[:, :, 3].astype(bool),
         )
 
-    def _lines(self, contig: str, start: int, end: int) -> Iterator[str]:
+    def _open(self) -> tuple[list[str], list[str]]:
+        """Open the file with an index that belongs to it; returns header lines and contigs with records."""
+        index, self.index_state = usable_index(self.path, Path(self._scratch.name))
+        if self._is_bcf:
+            self._file = pysam.VariantFile(str(self.path), index_filename=str(index))
+            return str(self._file.header).splitlines(), list(self._file.header.contigs)
+        self._file = pysam.TabixFile(str(self.path), index=str(index))
+        return list(self._file.header), list(self._file.contigs)
+
+    def _lines(self, contig: str, start: int, end: int) -> list[str]:
         if contig not in self._present or start >= end:
-            return
+            return []
         try:
-            for record in self._file.fetch(contig, start, end):
-                yield str(record).rstrip("\n")
-        except OSError as cause:
+            with quiet_htslib():
+                lines = [str(record).rstrip("\n") for record in self._file.fetch(contig, start, end)]
+        except (OSError, ValueError) as cause:
             raise InputError(
                 f"{self.path} is damaged near {contig}:{start + 1}-{end} ({cause}); restore it from a copy",
                 code="E_VCF",
             ) from cause
+        return lines
 
     def _malformed(self, contig: str, cells: list[str]) -> InputError:
         at = cells[1] if len(cells) > 1 else "?"
@@ -226,6 +220,11 @@ def _genotypes(layout: str, cells: list[str]) -> list[str] | None:
     if at == 0:
         return [cell.partition(":")[0] for cell in cells]
     return [(cell.split(":") + ["."] * len(fields))[at] for cell in cells]
+
+
+def _contig_lengths(header: list[str]) -> dict[str, int]:
+    matches = [match for line in header if (match := _CONTIG.match(line))]
+    return {match[1]: int(match[2]) for match in matches if match[2]}
 
 
 def _samples(header: list[str], path: Path) -> list[str]:

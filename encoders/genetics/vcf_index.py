@@ -8,9 +8,7 @@ follows its last offset. Layouts: hts-specs, tabix.pdf and CSIv1.pdf.
 import struct
 from pathlib import Path
 
-import pysam
-import pysam.bcftools
-
+from encoders.genetics.htslib import pysam
 from encoders.runs.errors import InputError
 
 MAX_REBUILD = 2**30  # bytes; larger files take minutes, so the user is told how instead
@@ -41,9 +39,9 @@ def usable_index(path: Path, scratch: Path) -> tuple[Path, str]:
     try:
         pysam.bcftools.index("--force", "--output", str(fresh), str(path), catch_stdout=False)
     except pysam.SamtoolsError as cause:
-        reason = " ".join(str(cause).split())
         raise InputError(
-            f"{path} cannot be indexed ({reason}); sort it (bcftools sort -Oz), then run: tabix -p vcf on it",
+            f"{path} cannot be indexed: its records are damaged or not sorted by contig and position; sort them "
+            f"(bcftools sort -Oz -o sorted.vcf.gz {path}), then run: tabix -p vcf sorted.vcf.gz",
             code="E_INDEX",
         ) from cause
     return fresh, f"rebuilt: {state}"

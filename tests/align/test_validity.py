@@ -13,13 +13,15 @@ from align.pairs import pair
 from align.retrieval import DIRECTIONS, evaluate_gallery
 from align.run import align_study
 from encoders.cohort import Cohort, ConfoundDesign, Residualizer, groups_of, make_split
-from encoders.cohort.confounds import DEFAULT_TERMS
+from encoders.cohort.config import DEFAULT_TERMS
 from encoders.cohort.synthetic import SyntheticCohort, vector_cohort
 from encoders.cohort.synthetic.oracle import oracle_similarity
 from encoders.runs.devices import accelerator
 from encoders.vectors import SubjectVectors
 
-PROJECTOR = ProjectorConfig(output_dim=32, hidden_dim=64, dropout=0.5, input_noise=0.3, genetics_components=60)
+PROJECTOR = ProjectorConfig(
+    output_dim=32, hidden_dim=64, dropout=0.5, input_noise=0.3, genetics_components=60
+)
 CONFIG = Align(projector=PROJECTOR, epochs=40, batch_size=256, lr=3e-3, temperature=0.3, eval_every=10)
 
 
@@ -43,7 +45,13 @@ def _evaluated(tmp_path, arm, people, *, shuffle=False):
         vectors["genetics"] = replace(vectors["genetics"], values=vectors["genetics"].values[order])
         pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort)
     aligned, _ = align_study(
-        vectors, pairs, cohort=cohort, split=split, config=CONFIG, folder=tmp_path, accelerator=accelerator(seed=0)
+        vectors,
+        pairs,
+        cohort=cohort,
+        split=split,
+        config=CONFIG,
+        folder=tmp_path,
+        accelerator=accelerator(seed=0),
     )
     row = {name: k for k, name in enumerate(split.fold_of)}
     test = [row[pairs.ids[k]] for k in pairs.rows("test")]

@@ -29,10 +29,11 @@ def masked(build, data):
 
 def test_global_is_one_mean_and_deviation_for_the_whole_scan(series, build):
     data = build.bold(3)
-    made, values = series(data=data), masked(build, build.bold(3))
+    made, values = series({"background": "minimum"}, data=data), masked(build, build.bold(3))
     expected = (values - values.mean()) / values.std()
     np.testing.assert_allclose(made.frames, expected, atol=2e-3)
-    assert made.metadata["background"] == float(made.frames.min())
+    assert made.metadata["background"] == float(made.frames.min()) < -1
+    assert series(data=data).metadata["background"] == 0
     np.testing.assert_array_equal(made.mask_index, np.flatnonzero(build.brain()))
     np.testing.assert_allclose(made.mean, values.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(made.sd, values.std(axis=0), rtol=1e-5)

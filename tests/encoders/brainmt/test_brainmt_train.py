@@ -1,0 +1,210 @@
+"""The trainer's parts: learning rates and groups, schedule, targets, metrics, learning, broken scans."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from encoders.brainmt.inference import subject_means, window_outputs
+from encoders.brainmt.model import BrainMT
+from encoders.brainmt.model_config import BrainMTConfig
+from encoders.brainmt.optimizer import LAST_SHARE, lr_share, make_optimizer
+from encoders.brainmt.store import FMRIStore
+from encoders.brainmt.targets import Targets, masked_mse, regression_metrics
+from encoders.brainmt.windows import FMRIWindows
+from encoders.cohort import Cohort, Split
+from encoders.runs.devices import accelerator as make_accelerator
+from encoders.runs.errors import InputError
+from encoders.runs.tracking import read_metrics
+from scripts.pretrain_brainmt import main
+
+spec = importlib.util.spec_from_file_location("tiny_study", Path(__file__).with_name("tiny_study.py"))
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+
+def small_model(**changes):
+    config = BrainMTConfig(
+        grid=(16, 16, 16),
+        num_frames=4,
+        widths=(2, 4, 4, 8),
+        mamba_layers=2,
+        attention_layers=2,
+        d_state=2,
+        **changes,
+    )
+    return BrainMT(config, num_outputs=2)
+
+
+def test_every_group_gets_its_rate_and_the_peak_is_reached(tmp_path):
+    """Read from the optimizer at each of its steps, not from the configuration."""
+    study = tiny.make_study(tmp_path / "study")
+    seen = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, args, kwargs: seen.append(
+            [(group["layer"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        )
+    )
+    try:
+        assert main([f"--study={study.folder}", "--layer_decay=0.5"]) == 0
+    finally:
+        hook.remove()
+    assert len(seen) == 4 * (22 // 4)  # epochs * steps
+    by_layer = {layer: [] for layer, *_ in seen[0]}
+    for step in seen:
+        for layer, rate, decay in step:
+            by_layer[layer].append(rate)
+            assert decay in (0.0, 0.05)
+    top = max(by_layer)
+    assert max(by_layer[top]) == pytest.approx(0.003)
+    assert by_layer[top][-1] == pytest.approx(0.003 * LAST_SHARE)
+    for layer, rates in by_layer.items():
+        assert max(rates) == pytest.approx(0.003 * 0.5 ** (top - layer))
+    assert read_metrics(study.run_folder("pretrain_brainmt"))[-1]["lr"] == pytest.approx(0.003 * LAST_SHARE)
+
+
+def test_layers_and_decay_of_every_parameter():
+    model = small_model()
+    optimizer = make_optimizer(model, lr=1.0, layer_decay=0.5, weight_decay=0.1, betas=(0.9, 0.999))
+    names = {id(p): name for name, p in model.named_parameters()}
+    layer, decay = {}, {}
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            layer[names[id(p)]], decay[names[id(p)]] = group["layer"], group["weight_decay"]
+    assert set(layer) == set(names.values())
+    order = [
+        layer[n]
+        for n in (
+            "space_table",
+            "stem.block0.conv1.weight",
+            "stem.block1.conv1.weight",
+            "mamba.0.mixer.in_proj.weight",
+            "mamba.1.mixer.in_proj.weight",
+            "attention.0.mlp.fc1.weight",
+            "attention.1.mlp.fc1.weight",
+            "head.linear.weight",
+        )
+    ]
+    assert order == sorted(set(order))
+    free = {n for n, d in decay.items() if d == 0}
+    assert {
+        "cls_token",
+        "space_table",
+        "time_table",
+        "mamba.0.mixer.A_log",
+        "mamba.0.mixer.A_b_log",
+        "mamba.1.mixer.D",
+        "norm_f.weight",
+        "head.linear.bias",
+        "stem.block0.norm1.weight",
+    } <= free
+    assert all(name not in free for name in ("mamba.0.mixer.conv1d.weight", "stem.patch_embed.0.weight"))
+
+
+def test_schedule_is_per_step_and_reaches_exactly_the_peak():
+    shares = [lr_share(step, steps=50, warmup=5) for step in range(50)]
+    assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert np.argmax(shares) == 4 and shares[-1] == pytest.approx(LAST_SHARE)
+    assert all(np.diff(shares[4:]) < 0)
+    assert lr_share(0, steps=3, warmup=0) < 1.0 and lr_share(2, steps=3, warmup=0) == pytest.approx(
+        LAST_SHARE
+    )
+
+
+def test_targets_are_scaled_by_the_training_people_alone(tmp_path):
+    study = tiny.make_study(tmp_path / "study")
+    cohort, split = Cohort.load(study.path("participants")), Split.load(study.path("splits"))
+    targets = Targets.fit(cohort, ["trait_*"], split.train)
+    z = targets.of(split.train)
+    np.testing.assert_allclose(np.nanmean(z, 0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.nanstd(z, 0), 1, atol=1e-6)
+    assert np.isnan(z).sum() == 2 and abs(np.mean(targets.of(split.test))) > 1e-3
+    assert targets.labelled([*split.train, "sub-unknown"]) == split.train
+    with pytest.raises(InputError, match="no column that matches target 'iq'"):
+        Targets.fit(cohort, ["iq"], split.train)
+
+
+def test_targets_that_cannot_be_learned_are_refused(tmp_path):
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\ta\tb\ns1\t1\tlow\ns2\t1\thigh\n", encoding="utf-8")
+    cohort = Cohort.load(path)
+    with pytest.raises(InputError, match="'a' does not vary"):
+        Targets.fit(cohort, ["a"], ["s1", "s2"])
+    with pytest.raises(InputError, match="'b' holds 'low' for s1"):
+        Targets.fit(cohort, ["b"], ["s1", "s2"])
+
+
+def test_missing_labels_have_no_loss_and_no_gradient():
+    wanted = torch.tensor([[1.0, torch.nan], [torch.nan, 3.0], [2.0, 2.0]])
+    predicted = torch.zeros(3, 2, requires_grad=True)
+    loss = masked_mse(predicted, wanted)
+    loss.backward()
+    assert loss.item() == pytest.approx((1 + 9 + 4 + 4) / 4)
+    assert predicted.grad.isfinite().all()
+    assert predicted.grad[0, 1] == predicted.grad[1, 0] == 0 != predicted.grad[0, 0]
+    halves = [masked_mse(predicted[k], wanted[k], labels=4 / 2) for k in (slice(0, 1), slice(1, 3))]
+    assert (sum(halves) / 2).item() == pytest.approx(loss.item())
+
+
+def test_metrics_against_pandas():
+    rng = np.random.default_rng(0)
+    wanted = rng.standard_normal((30, 3))
+    predicted = wanted + rng.standard_normal((30, 3))
+    predicted[:, 2] = 0.5
+    wanted[3, 0] = np.nan
+    scores = regression_metrics(predicted, wanted)
+    frame = pd.DataFrame({"p": predicted[:, 0], "w": wanted[:, 0]})
+    assert scores["r"][0] == pytest.approx(frame.corr().loc["p", "w"])
+    assert scores["mse"][0] == pytest.approx(((frame.p - frame.w) ** 2).mean())
+    assert scores["n"].tolist() == [29, 30, 30] and np.isnan(scores["r"][2])
+
+
+def test_windows_are_averaged_per_run_then_per_person(tmp_path):
+    study = tiny.make_study(tmp_path / "study", train=3, val=2, test=2)
+    windows = FMRIWindows(FMRIStore(study.path("store")), frames=8, windows_per_run=3)
+    outputs = np.arange(len(windows), dtype=np.float32)[:, None]
+    ids, means = subject_means(outputs, windows)
+    assert ids[0] == "sub-0000" and len(windows.runs) == 8
+    assert means[0, 0] == np.mean([np.mean([0, 1, 2]), np.mean([3, 4, 5])]) and means[1, 0] == 7
+    counted = window_outputs(
+        lambda frames: torch.ones(len(frames), 1),
+        windows,
+        1,
+        batch_size=5,
+        accelerator=make_accelerator(seed=0),
+    )
+    assert counted.tolist() == [[1.0]] * 24  # each window exactly once
+
+
+def test_the_model_can_fit_a_few_scans():
+    torch.manual_seed(0)
+    model = small_model(drop_path=0.0, embedding="mean")
+    x, wanted = torch.randn(6, 4, 1, 16, 16, 16), torch.randn(6, 2)
+    optimizer = make_optimizer(model, lr=5e-3, layer_decay=1.0, weight_decay=0.0, betas=(0.9, 0.999))
+    losses = []
+    for _ in range(120):
+        loss = masked_mse(model(x), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] > 0.5 and losses[-1] < 0.05
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path, capsys):
+    study = tiny.make_study(tmp_path / "study", spoil="sub-0004")
+    assert main([f"--study={study.folder}"]) == 2
+    message = capsys.readouterr().err.partition("error: ")[2]
+    assert message.startswith("the loss is nan at optimizer step ")
+    assert 1 <= int(message.split("optimizer step ")[1].split(";")[0]) <= 5
+    assert not study.path("brainmt").exists()
+
+
+def test_too_few_people_for_a_step(tmp_path, capsys):
+    study = tiny.make_study(tmp_path / "study", train=5)
+    assert main([f"--study={study.folder}", "--batch_size=32"]) == 2
+    assert "6 training runs do not fill one step of 32 windows" in capsys.readouterr().err

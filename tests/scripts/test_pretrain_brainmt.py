@@ -1,0 +1,197 @@
+"""`scripts/pretrain_brainmt.py` and `scripts/embed_fmri.py` as a user runs them: train, resume, two processes."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from encoders.brainmt.checkpoint import from_pretrained
+from encoders.brainmt.model_config import BrainMTConfig, PretrainBrainMT
+from encoders.cohort import Split
+from encoders.runs.artifact import load_json, load_tensors
+from encoders.runs.checkpoint import checkpoints
+from encoders.runs.config import parse
+from encoders.runs.study import Study
+from encoders.runs.tracking import read_metrics
+from encoders.vectors import SubjectVectors
+from scripts.embed_fmri import main as embed
+from scripts.pretrain_brainmt import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "pretrain_brainmt.py"
+spec = importlib.util.spec_from_file_location("tiny_study", ROOT / "tests/encoders/brainmt/tiny_study.py")
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An untrained study, to be copied."""
+    return tiny.make_study(tmp_path_factory.mktemp("made") / "study")
+
+
+@pytest.fixture(scope="module")
+def trained(made, tmp_path_factory):
+    """The same study after one uninterrupted training in one process."""
+    folder = tmp_path_factory.mktemp("trained") / "study"
+    shutil.copytree(made.folder, folder)
+    assert main([f"--study={folder}"]) == 0
+    return Study(folder)
+
+
+def copy_of(study, folder):
+    shutil.copytree(study.folder, folder)
+    return Study(folder)
+
+
+def weights(study):
+    """Tensors of the best model, and of the last checkpoint with its optimizer."""
+    best, _ = load_tensors(study.path("brainmt") / "model.safetensors", "neurohelix.brainmt", 1)
+    last = checkpoints(study.run_folder("pretrain_brainmt") / "checkpoints")[-1]
+    return best, load_tensors(last / "tensors.safetensors", "neurohelix.checkpoint", 1)[0]
+
+
+def test_training_leaves_a_model_that_says_what_it_has_seen(trained):
+    split = Split.load(trained.path("splits"))
+    model, card = from_pretrained(trained.path("brainmt"))
+    assert card["trained_on"] == {"split_digest": split.digest, "ids": sorted(split.train + split.val)}
+    assert card["targets"]["names"] == ["trait_1", "trait_2"] and len(card["targets"]["sd"]) == 2
+    assert model.config.grid == (7, 5, 6) and not model.training
+    people = json.loads((trained.path("brainmt") / "card.json").read_text())["content"]
+    assert people["weights_sha256"] == card["weights_sha256"]
+
+    lines = read_metrics(trained.run_folder("pretrain_brainmt"))
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert {"train_loss", "lr", "grad_norm", "windows_per_s", "val_mse", "val_r"} <= set(lines[-1])
+    tested = load_json(
+        trained.run_folder("pretrain_brainmt") / "test_metrics.json", "neurohelix.brainmt_test", 1
+    )
+    assert tested["people"] == len(split.test) == 7
+    assert set(tested["targets"]) == {"trait_1", "trait_2"} and tested["targets"]["trait_1"]["n"] == 7
+
+
+def test_it_learns(trained):
+    lines = read_metrics(trained.run_folder("pretrain_brainmt"))
+    assert lines[-1]["train_loss"] < 0.8 * lines[0]["train_loss"]
+
+
+def test_again_does_nothing_and_other_options_are_refused(trained, capsys):
+    before = (trained.path("brainmt") / "model.safetensors").stat().st_mtime_ns
+    assert main([f"--study={trained.folder}"]) == 0
+    assert "already done" in capsys.readouterr().out
+    assert main([f"--study={trained.folder}", "--lr=0.1"]) == 2
+    assert "lr" in capsys.readouterr().err
+    assert (trained.path("brainmt") / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_killed_in_the_middle_it_continues_to_the_same_bits(made, trained, tmp_path):
+    study = copy_of(made, tmp_path / "study")
+    folder = study.run_folder("pretrain_brainmt") / "checkpoints"
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, f"--study={study.folder}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    deadline = time.monotonic() + 120
+    while not checkpoints(folder) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 1 <= len(read_metrics(study.run_folder("pretrain_brainmt"))) < 4
+
+    assert main([f"--study={study.folder}"]) == 0
+    for ours, wanted in zip(weights(study), weights(trained), strict=True):
+        assert ours.keys() == wanted.keys()
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], wanted[name], err_msg=name)
+    scores = [
+        [
+            (line["step"], line["train_loss"], line["val_r"])
+            for line in read_metrics(s.run_folder("pretrain_brainmt"))
+        ]
+        for s in (study, trained)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_two_processes_give_the_metrics_of_one(made, tmp_path):
+    study, alone = (copy_of(made, tmp_path / name) for name in ("two", "one"))
+    settings = "--model.drop_path=0"  # random skips differ between processes, as they should
+    assert main([f"--study={alone.folder}", settings]) == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, str(SCRIPT), f"--study={study.folder}", settings, "--batch_size=2"],  # 2 x 2 instead of 4
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("pretrain_brainmt: done") == 1
+    one, two = (
+        load_json(s.run_folder("pretrain_brainmt") / "test_metrics.json", "neurohelix.brainmt_test", 1)
+        for s in (alone, study)
+    )
+    assert one["people"] == two["people"] == 7
+    for target in ("trait_1", "trait_2"):
+        assert one["targets"][target]["mse"] == pytest.approx(two["targets"][target]["mse"], rel=0.01)
+    lines = [read_metrics(s.run_folder("pretrain_brainmt")) for s in (alone, study)]
+    for a, b in zip(*lines, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.01)
+        assert a["val_mse"] == pytest.approx(b["val_mse"], rel=0.01)
+
+
+def test_embedding_everyone(trained, tmp_path, capsys):
+    study = copy_of(trained, tmp_path / "study")
+    assert embed([f"--study={study.folder}"]) == 0
+    vectors = SubjectVectors.load(study.path("brain"))
+    assert len(vectors.ids) == 37 and vectors.values.shape == (37, 16)
+    _, card = from_pretrained(study.path("brainmt"))
+    assert vectors.provenance["encoder"] == "brainmt"
+    assert vectors.provenance["weights_sha256"] == card["weights_sha256"]
+    assert vectors.provenance["trained_on"] == card["trained_on"]
+    assert vectors.provenance["strategy"] == "rsfmri_brainmt_windows_v1"
+    assert embed([f"--study={study.folder}"]) == 0
+    assert "already done" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_named_with_its_command(tmp_path, capsys):
+    assert main([f"--study={tmp_path / 'new'}"]) == 2
+    assert "prepare_fmri.py" in capsys.readouterr().err
+    assert embed([f"--study={tmp_path / 'new'}"]) == 2
+    assert "prepare_fmri.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([ROOT / "configs" / "brainmt" / f"{name}.yaml" for name in ("demo", "tiny", "full")]),
+    ids=lambda p: p.stem,
+)
+def test_every_settings_file_is_understood(path):
+    config = parse(PretrainBrainMT, [f"--config={path}"], prog="pretrain_brainmt.py", description="")
+    asked = yaml.safe_load(path.read_text()) or {}
+    for name, value in asked.items():
+        if name == "model":
+            assert all(
+                getattr(config.model, k) in (v, tuple(v) if isinstance(v, list) else v)
+                for k, v in value.items()
+            )
+        else:
+            assert getattr(config, name) == value
+
+
+def test_the_full_size_is_the_papers():
+    path = ROOT / "configs" / "brainmt" / "full.yaml"
+    config = parse(PretrainBrainMT, [f"--config={path}"], prog="pretrain_brainmt.py", description="")
+    assert config.model == BrainMTConfig() and config.lr == 2e-4
