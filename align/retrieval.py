@@ -119,15 +119,16 @@ def reciprocal_rank(counts: Counts) -> Float[np.ndarray, "R N"]:
 
 
 def mean(values: Float[np.ndarray, "R N"], weight: Float[np.ndarray, "R N"]) -> Float[np.ndarray, " R"]:
-    """Weighted mean over queries."""
-    return (values * weight).sum(axis=1) / weight.sum(axis=1)
+    """Weighted mean over queries; NaN where a row has no weight."""
+    total = weight.sum(axis=1)
+    return np.where(total > 0, (values * weight).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
 
 
 def median(values: Float[np.ndarray, "R N"], weight: Float[np.ndarray, "R N"]) -> Float[np.ndarray, " R"]:
     """Weighted median over queries; halfway between two values where the weight splits evenly."""
     order = np.argsort(values, axis=1)
     values, share = np.take_along_axis(values, order, 1), np.take_along_axis(weight, order, 1).cumsum(axis=1)
-    share = share / share[:, -1:]
+    share = share / np.maximum(share[:, -1:], 1e-300)
     low = np.argmax(share >= 0.5 - 1e-12, axis=1)
     high = np.argmax(share > 0.5 + 1e-12, axis=1)
     rows = np.arange(len(values))
@@ -238,7 +239,7 @@ def _summary(
         greater=np.zeros_like(observed.size), ties=observed.size, size=observed.size, weight=observed.weight
     )
     chance = float(reduce(metric(all_tied), observed.weight)[0])
-    drawn = resampled.weight.sum(axis=1) > 0
+    drawn = resampled.weight.sum(axis=1) > 0  # a resample may hold nobody with a distractor
     low, high = percentile_interval(reduce(metric(resampled), resampled.weight)[drawn])
     return {
         "value": value,

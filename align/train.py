@@ -168,9 +168,8 @@ def train_alignment(
             if scalars["val_auc2afc_matched"] > state["best"]:
                 state |= {"best": scalars["val_auc2afc_matched"], "best_epoch": epoch + 1, "stale": 0}
                 best = {key: value.clone() for key, value in bare.state_dict().items()}
-            epochs.set_postfix_str(
-                f"loss {scalars['train_loss']:.3f}, val 2AFC {scalars['val_auc2afc_matched']:.3f}"
-            )
+            shown = f"loss {scalars['train_loss']:.3f}, val 2AFC {scalars['val_auc2afc_matched']:.3f}"
+            epochs.set_postfix_str(shown, refresh=False)
             if tracker is not None:
                 states = {"model": bare, "optimizer": optimizer, "schedule": schedule}
                 states = {key: part.state_dict() for key, part in states.items()} | {"best": best}

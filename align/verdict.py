@@ -117,10 +117,15 @@ def _percent(aucs: dict[str, dict[str, float]]) -> str:
 def _reason(name: str, aucs: dict[str, dict[str, float]]) -> str:
     parts = [
         f"{ARROWS[d]} {aucs[d]['value']:.3f} [{aucs[d]['ci_low']:.3f}, {aucs[d]['ci_high']:.3f}], "
-        f"p = {aucs[d]['p_perm']:.3g}"
+        f"{p_words(aucs[d]['p_perm'])}"
         for d in DIRECTIONS
     ]
     return f"{name.capitalize()} gallery, 2AFC: {'; '.join(parts)}."
+
+
+def p_words(p: float) -> str:
+    """`p = 0.012`; `p < 0.001` where three digits would show nothing."""
+    return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"
 
 
 def _variables(galleries: dict[str, Any]) -> str:

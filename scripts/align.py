@@ -81,11 +81,12 @@ def main(config: Align) -> int:
         )
     accelerator.wait_for_everyone()
     missing = {m: sum(map(len, folds.values())) for m, folds in pairs.missing.items()}
+    listed = {"listed_in": str(study.private / "missing_modality.tsv")} if any(missing.values()) else {}
     return stage.end(
         pairs=f"{len(pairs.rows('train'))} train, {len(pairs.rows('val'))} validation, {len(pairs.rows('test'))} test",
         without_brain_vector=missing["brain"],
         without_genome_vector=missing["genetics"],
-        listed_in=str(study.private / "missing_modality.tsv"),
+        **listed,
     )
 
 

@@ -39,7 +39,7 @@ class Demo:
 
     Args:
         study: Folder of the demonstration.
-        settings: Folder with a YAML file per stage; copied into the study, unless that is the default one.
+        settings: Folder with a YAML file per stage; copied into a new study other than the default one.
     """
 
     study: Path = DEMO
@@ -51,8 +51,8 @@ def main(config: Demo) -> int:
     study, start = Study(config.study), time.monotonic()
     print(f"NeuroHelix demo in {study.folder}", flush=True)
     arguments = [] if study.folder == DEMO else [f"--study={study.folder}"]
-    if study.folder != DEMO:
-        shutil.copytree(config.settings, study.folder / "configs", dirs_exist_ok=True)
+    if study.folder != DEMO and not (study.folder / "configs").exists():
+        shutil.copytree(config.settings, study.folder / "configs")
     for number, (stage, what) in enumerate(STAGES.items(), 1):
         print(f"\n[{number}/{len(STAGES)}] {what}", flush=True)
         if up_to_date(study, stage, [f"{stage}.py", *arguments]):
@@ -78,16 +78,14 @@ def main(config: Demo) -> int:
 
 def run(stage: str, arguments: list[str], *, launched: bool) -> int:
     """Run one stage as a process of its own, as a user would."""
-    script = str(Path("scripts") / f"{stage}.py")
-    shown = ["accelerate", "launch", script] if launched else ["python", script]
-    print("$ " + " ".join([*shown, *arguments]), flush=True)
-    python = (
-        [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-        if launched
-        else [sys.executable]
-    )
+    script = Path("scripts") / f"{stage}.py"
+    launcher = ["launch", "--config_file", "configs/accelerate/one_process.yaml"] if launched else []
+    shown = ["accelerate", *launcher] if launched else ["python"]
+    print("$ " + " ".join([*shown, str(script), *arguments]), flush=True)
+    module = ["-m", "accelerate.commands.accelerate_cli"] if launched else []
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run([*python, str(ROOT / script), *arguments], env=environment, check=False).returncode
+    command_line = [sys.executable, *module, *launcher, str(script), *arguments]
+    return subprocess.run(command_line, env=environment, cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

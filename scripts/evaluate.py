@@ -69,6 +69,8 @@ def main(config: Evaluate) -> int:
 
 def summary(content: dict) -> dict[str, str]:
     """The lines that a person wants to see first."""
+    from align.verdict import p_words
+
     lines = {}
     for name, gallery in content["galleries"].items():
         parts = []
@@ -76,7 +78,7 @@ def summary(content: dict) -> dict[str, str]:
             if direction in gallery:
                 auc = gallery[direction]["auc2afc"]
                 parts.append(
-                    f"{direction} {auc['value']:.3f} [{auc['ci_low']:.3f}, {auc['ci_high']:.3f}] p={auc['p_perm']:.3g}"
+                    f"{direction} {auc['value']:.3f} [{auc['ci_low']:.3f}, {auc['ci_high']:.3f}] {p_words(auc['p_perm'])}"
                 )
         lines[f"2AFC_{name}"] = "; ".join(parts) or "nobody has a distractor"
     if content["oracle_share"]:

@@ -1,6 +1,6 @@
 """Make a synthetic cohort with known truth: BIDS scans, phased variants, tables, and the truth behind them.
 
-python scripts/make_cohort.py --study my-study --config configs/cohorts/tiny.yaml
+python scripts/make_cohort.py --study my-study --config configs/tiny/make_cohort.yaml
 """
 
 import sys

@@ -100,7 +100,7 @@ class BrainMTConfig:
 class PretrainBrainMT:
     """Train BrainMT to predict columns of the participants table; resumes by itself after an interruption.
 
-    The defaults are the paper's size, for GPUs; configs/brainmt/demo.yaml takes minutes on two cores. People held
+    The defaults are the paper's size, for GPUs; configs/demo/pretrain_brainmt.yaml takes minutes on two cores. People held
     out for the test are never trained on.
 
     Args:

@@ -7,13 +7,14 @@ Glossary: N sequences · D numbers of a vector.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
+from encoders.genetics.batches import batches
 from encoders.genetics.caduceus import CaduceusModel
 from encoders.genetics.caduceus_checkpoint import load_caduceus
 from encoders.genetics.hub import ModelFiles
@@ -92,17 +93,6 @@ class Caduceus:
                 f"{files.folder} gives different features for a sequence and its reverse complement (largest "
                 f"difference {(here - there).abs().max():.2g}); its weights are not those of a Caduceus"
             )
-
-
-def batches(sequences: Sequence[str], batch_bases: int) -> Iterator[list[int]]:
-    """Rows of sequences of equal length, at most ``batch_bases`` bases together; short sequences first."""
-    by_length: dict[int, list[int]] = {}
-    for row, sequence in enumerate(sequences):
-        by_length.setdefault(len(sequence), []).append(row)
-    for length, rows in sorted(by_length.items()):
-        size = max(1, batch_bases // max(length, 1))
-        for first in range(0, len(rows), size):
-            yield rows[first : first + size]
 
 
 def _spans(sequences: Sequence[str], pool: Pool) -> list[tuple[int, int]]:

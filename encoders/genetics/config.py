@@ -30,7 +30,7 @@ class EmbedGenome:
             appends their absolute difference (twice as wide).
         missing: A missing genotype becomes the letter N ("n") or the reference ("reference").
         max_n_share: Largest share of N bases a window of the reference may have, 0 to 1.
-        batch_bases: Bases per batch of the encoder, which bounds memory.
+        batch_bases: Bases per batch of the encoder, which bounds memory; on a CPU each core has a batch of its own.
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
         plan: Print people, windows, unique sequences and ties, then stop before embedding.
         redo: Discard an earlier run with other options.

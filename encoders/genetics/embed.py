@@ -4,14 +4,15 @@ Glossary: D numbers of a vector; windows differ in how many distinct sequences t
 """
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from encoders.genetics.batches import batches, encode_batches
 from encoders.genetics.cache import VectorCache
-from encoders.genetics.caduceus_encoder import batches
 from encoders.genetics.genomes import Genomes
 from encoders.genetics.pooling import person_vectors, strategy
 from encoders.genetics.sequence_encoder import SequenceEncoder
@@ -40,12 +41,19 @@ class Embedded:
 
 
 def embed_sequences(
-    genomes: Genomes, encoder: SequenceEncoder, cache: VectorCache, *, batch_bases: int
+    genomes: Genomes, encoder: SequenceEncoder, cache: VectorCache, *, batch_bases: int, workers: int = 1
 ) -> Embedded:
     """Vectors of all distinct sequences, from the cache where they are known.
 
     Batches are fixed by the whole set of sequences, and whole batches are saved: a killed run that is resumed
     computes the same batches, hence the same numbers, as one that was not.
+
+    Args:
+        genomes: The cohort.
+        encoder: The model.
+        cache: Vectors that are known already; receives the new ones.
+        batch_bases: Bases per batch.
+        workers: Batches at a time, on as many cores of a CPU; 1 on a GPU.
     """
     sequences = genomes.sequences
     known = {sequence for sequence in sequences if cache.get(sequence) is not None}
@@ -56,9 +64,10 @@ def embed_sequences(
         for rows in batches(sequences, batch_bases)
         if (batch := [sequences[row] for row in rows if sequences[row] not in known])
     ]
-    with progress(todo, "embed sequences", unit="batch") as bar:
-        for batch in bar:
-            pending.append((batch, encoder.encode(batch, pool="mean")))
+    results = encode_batches(encoder, todo, workers=workers)
+    with progress(results, "embed sequences", total=len(todo), unit="batch") as bar, closing(results):
+        for result in bar:
+            pending.append(result)
             if time.monotonic() - saved > SAVE_EVERY:
                 _save(pending, cache)
                 saved = time.monotonic()

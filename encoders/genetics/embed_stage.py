@@ -64,7 +64,8 @@ def embed_genome(config: EmbedGenome, study: Study, ready: Ready) -> dict[str, A
     """
     genomes, encoder, files = ready.genomes, ready.encoder, ready.files
     cache = VectorCache(study.path("haplotypes"), encoder.identity | {"pool": "mean"}, encoder.dim)
-    embedded = embed_sequences(genomes, encoder, cache, batch_bases=config.batch_bases)
+    workers = torch.get_num_threads() if encoder.device.type == "cpu" else 1
+    embedded = embed_sequences(genomes, encoder, cache, batch_bases=config.batch_bases, workers=workers)
     vectors = genome_vectors(
         genomes,
         embedded,
@@ -81,16 +82,12 @@ def embed_genome(config: EmbedGenome, study: Study, ready: Ready) -> dict[str, A
     vectors.save(study.path("genetics"))
     unused = study.private / "genome_people.tsv"
     _list_unused(genomes, unused)
-    weights = (
-        "seeded RANDOM weights, not a trained genome model" if encoder.random_weights else "as published"
-    )
     summary: dict[str, Any] = {
-        "model": f"{files.name}, {encoder.name}" + (f" at {files.revision}" if files.revision else ""),
-        "weights": weights,
-        **genomes.summary(),
-        "embedded_now": embedded.computed,
-        "from_cache": embedded.cached,
+        "model": f"{files.name}, {encoder.name}" + (f" at {files.revision}" if files.revision else "")
     }
+    if encoder.random_weights:
+        summary["weights"] = "seeded RANDOM weights, not a trained genome model"
+    summary |= genomes.summary() | {"embedded_now": embedded.computed, "from_cache": embedded.cached}
     if embedded.damaged:
         summary["damaged_cache_files_removed"] = embedded.damaged
     if genomes.without_genome or genomes.without_row:

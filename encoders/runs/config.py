@@ -54,7 +54,7 @@ def parse(
     parser.add_class_arguments(config_class, as_group=False)
     try:
         namespace = parser.parse_args(argv)
-        options = vars(parser.instantiate_classes(namespace))
+        options = vars(parser.instantiate(namespace))
         return config_class(
             **{option.name: options[option.name] for option in dataclasses.fields(config_class)}
         )
@@ -86,6 +86,7 @@ def command(main: Callable[[Any], int | None]) -> Callable[..., int]:
             return 130
 
     del run.__wrapped__  # so that type checkers at test time see run's own signature
+    run.config_class = config_class
     return run
 
 

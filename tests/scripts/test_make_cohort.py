@@ -16,8 +16,8 @@ from encoders.runs.config import parse
 from encoders.runs.study import REPOSITORY
 from scripts.make_cohort import main
 
-SCRIPT, CONFIGS = REPOSITORY / "scripts" / "make_cohort.py", REPOSITORY / "configs" / "cohorts"
-TINY = ["--config", str(CONFIGS / "tiny.yaml")]
+SCRIPT, CONFIGS = REPOSITORY / "scripts" / "make_cohort.py", REPOSITORY / "configs"
+TINY = ["--config", str(CONFIGS / "tiny" / "make_cohort.yaml")]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -71,7 +71,9 @@ def test_wrong_options_are_one_line(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.glob("*/make_cohort.yaml")), ids=lambda path: path.parent.name
+)
 def test_every_configuration_works(path: Path, tmp_path: Path) -> None:
     config = parse(SyntheticCohort, ["--config", str(path)], prog="x", description="")
     stated = yaml.safe_load(path.read_text())

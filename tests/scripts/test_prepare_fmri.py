@@ -228,7 +228,7 @@ def test_the_configuration_for_real_studies_is_read(study):
     tree, run, store = study
     tree.add("short", frames=199)
     tree.add("long", frames=200)
-    assert run("--config", str(ROOT / "configs/brainmt/prepare.yaml")) == 3
+    assert run("--config", str(ROOT / "configs/paper/prepare_fmri.yaml")) == 3
     assert quarantine(store)["short"]["sentence"] == "it has 199 frames, at least 200 are wanted"
 
 

@@ -10,6 +10,7 @@ from encoders.runs.study import Study
 
 GRID = (5, 7, 6)  # X, Y, Z
 FRAMES = 24
+OPTIONS = {"normalisation": "global", "background": "zero"}
 LISTED = [
     "name",
     "subject",
@@ -57,7 +58,7 @@ def make_study(folder: Path, *, train: int = 21, val: int = 9, test: int = 7, sp
     store = study.path("store").parent
     entries = []
     for k, subject in enumerate(ids):
-        gain = np.exp(0.7 * traits[k, rng_side(mask_index)])
+        gain = np.exp(0.7 * traits[k, side_of(mask_index)])
         frames = rng.standard_normal((FRAMES, len(mask_index))) * gain
         if subject == spoil:
             frames[:] = np.nan
@@ -86,7 +87,7 @@ def make_study(folder: Path, *, train: int = 21, val: int = 9, test: int = 7, sp
             save_run(store / "runs" / f"{name}.safetensors", tensors, metadata)
             entries.append(describe_run(store / "runs" / f"{name}.safetensors"))
     runs = [{key: entry[key] for key in LISTED} for entry in entries]
-    save_manifest(store, {"options": {"normalisation": "global"}, "runs": runs, "quarantine": []})
+    save_manifest(store, {"options": OPTIONS, "runs": runs, "quarantine": []})
 
     split = Split(
         train=ids[:train],
@@ -107,6 +108,6 @@ def make_study(folder: Path, *, train: int = 21, val: int = 9, test: int = 7, sp
     return study
 
 
-def rng_side(mask_index: np.ndarray) -> np.ndarray:
+def side_of(mask_index: np.ndarray) -> np.ndarray:
     """0 for the left half of the grid, 1 for the right: each trait drives one half."""
     return (np.unravel_index(mask_index, GRID)[0] > GRID[0] // 2).astype(int)

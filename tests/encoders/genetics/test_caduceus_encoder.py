@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from encoders.genetics.batches import batches, encode_batches
 from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
-from encoders.genetics.caduceus_encoder import Caduceus, batches
+from encoders.genetics.caduceus_encoder import Caduceus
 from encoders.genetics.haplotypes import reverse_complement
 from encoders.genetics.hub import ModelFiles
 from encoders.genetics.tokenizer import encode_bases
@@ -68,6 +69,19 @@ def test_batches_hold_one_length_and_no_more_bases_than_allowed():
     found = list(batches(sequences, 20))
     assert found == [[0, 2], [3], [1], [4], [5]]
     assert list(batches([], 20)) == []
+
+
+def test_batches_side_by_side_give_the_same_in_the_same_order(encoder):
+    todo = [words([60] * 3, seed=k) for k in range(7)]
+    threads = torch.get_num_threads()
+    alone = list(encode_batches(encoder, todo, workers=1))
+    side_by_side = list(encode_batches(encoder, todo, workers=3))
+    assert [batch for batch, _ in side_by_side] == [batch for batch, _ in alone] == todo
+    for (_, a), (_, b) in zip(alone, side_by_side, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="must hold bases"):
+        list(encode_batches(encoder, [["ACGT"], [""], ["ACGT"]], workers=3))
+    assert torch.get_num_threads() == threads
 
 
 def test_identity_names_everything_that_decides_a_vector(encoder, tmp_path):

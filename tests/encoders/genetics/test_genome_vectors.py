@@ -121,7 +121,11 @@ def test_a_killed_run_resumes_to_identical_numbers(cohort, encoder, tmp_path, mo
     _, ids, folder = cohort
     genomes = read(folder, ids[:40])
     whole = embed_sequences(
-        genomes, encoder, VectorCache(tmp_path / "whole", encoder.identity, encoder.dim), batch_bases=4000
+        genomes,
+        encoder,
+        VectorCache(tmp_path / "whole", encoder.identity, encoder.dim),
+        batch_bases=4000,
+        workers=2,
     )
     monkeypatch.setattr(embed, "SAVE_EVERY", 0.0)  # save after every batch, as a slow model would
 
@@ -139,10 +143,18 @@ def test_a_killed_run_resumes_to_identical_numbers(cohort, encoder, tmp_path, mo
 
     with pytest.raises(Killed):
         embed_sequences(
-            genomes, Dying(), VectorCache(tmp_path / "cut", encoder.identity, encoder.dim), batch_bases=4000
+            genomes,
+            Dying(),
+            VectorCache(tmp_path / "cut", encoder.identity, encoder.dim),
+            batch_bases=4000,
+            workers=2,
         )
     rest = embed_sequences(
-        genomes, encoder, VectorCache(tmp_path / "cut", encoder.identity, encoder.dim), batch_bases=4000
+        genomes,
+        encoder,
+        VectorCache(tmp_path / "cut", encoder.identity, encoder.dim),
+        batch_bases=4000,
+        workers=2,
     )
     assert 0 < rest.cached < len(genomes.sequences)
     for a, b in zip(whole.windows, rest.windows, strict=True):

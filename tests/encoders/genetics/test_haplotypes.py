@@ -51,7 +51,7 @@ def build(fasta, vcf, window, *, missing="n", people=PEOPLE):
 
 def test_equal_to_bcftools_consensus_byte_for_byte(tmp_path, files, bcftools_consensus):
     jobs, ours, overlapping = [], [], 0
-    for seed in range(60):
+    for seed in range(40):
         rng = random.Random(seed)
         bases = "".join(rng.choices("ACGT", k=LENGTH))
         files.folder = tmp_path / f"{seed}"
@@ -71,10 +71,10 @@ def test_equal_to_bcftools_consensus_byte_for_byte(tmp_path, files, bcftools_con
                     jobs.append((fasta, vcf, person, haplotype, options))
                     ours.append(built.sequences[pair[haplotype - 1]])
     theirs = bcftools_consensus(jobs)
-    assert len(theirs) == len(ours) == 720
+    assert len(theirs) == len(ours) == 480
     assert [k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b] == []
-    assert overlapping > 200  # the hard case was really there
-    assert len(set(ours)) > 300
+    assert overlapping > 100  # the hard case was really there
+    assert len(set(ours)) > 200
 
 
 def test_windows_inside_a_contig_equal_bcftools_on_that_region(tmp_path, files, bcftools_consensus):
