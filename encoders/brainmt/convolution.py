@@ -3,15 +3,10 @@
 Glossary: F frames (of all subjects of a batch) · C channels · Y X Z voxels of the current grid.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-
-FEW_CHANNELS = 16  # the library's input gradient of a strided convolution is slow below a vector's width
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -50,45 +45,6 @@ class Halve(nn.Conv3d):
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__(dim_in, dim_out, 3, stride=2, padding=1, bias=False)
-
-    def forward(self, x: Float[Tensor, "F C Y X Z"]) -> Float[Tensor, "F D y x z"]:
-        if x.requires_grad and x.device.type == "cpu" and self.in_channels < FEW_CHANNELS:
-            return _HalvingConv.apply(x, self.weight.to(x.dtype))
-        return super().forward(x)
-
-
-class _HalvingConv(torch.autograd.Function):
-    """The same convolution; the gradient of its input is half the time of the library's on a CPU.
-
-    Along one axis the input at 2m hears of the output at m through the middle tap, the input at 2m + 1 of the
-    outputs at m and m + 1 through the outer taps. So the gradient is a convolution of the output's gradient
-    with a 2 x 2 x 2 kernel for each of the 8 parities, whose results are interleaved.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv3d(x, weight, stride=2, padding=1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        sizes = ([2] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1)  # stride, padding, dilation, -, -, groups
-        only_weight = (False, True, False)
-        grad_weight = torch.ops.aten.convolution_backward(grad, x, weight, None, *sizes, only_weight)[1]
-
-        dim_out, dim_in = weight.shape[:2]
-        taps = weight.new_zeros(2, 2, 3)  # parity, offset of the output, tap
-        taps[0, 0, 1] = taps[1, 0, 2] = taps[1, 1, 0] = 1
-        kernel = torch.einsum("oiabc,pta,qub,rvc->pqriotuv", weight, taps, taps, taps)
-        kernel = kernel.reshape(8 * dim_in, dim_out, 2, 2, 2).contiguous(memory_format=torch.channels_last_3d)
-        parts = F.conv3d(F.pad(grad, (0, 1, 0, 1, 0, 1)), kernel).permute(0, 2, 3, 4, 1)  # [F, y, x, z, 8 C]
-        frames, *halved, _ = parts.shape
-        parts = parts.unflatten(-1, (2, 2, 2, dim_in)).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        grad_x = parts.reshape(frames, *(2 * n for n in halved), dim_in)
-        y, x_, z = x.shape[2:]
-        return grad_x[:, :y, :x_, :z].permute(0, 4, 1, 2, 3), grad_weight
 
 
 class ConvStem(nn.Module):

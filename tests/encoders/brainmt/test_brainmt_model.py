@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from encoders.brainmt.convolution import Halve
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
 from encoders.runs.errors import InputError
@@ -178,20 +177,3 @@ def test_bad_shapes_are_one_sentence():
         BrainMTConfig(num_heads=3)
     with pytest.raises(InputError, match="at least 1"):
         BrainMTConfig(num_frames=0)
-
-
-@pytest.mark.parametrize("shape", [(6, 7, 5), (1, 2, 3), (4, 4, 4)])
-def test_own_gradient_of_a_halving_convolution(shape):
-    torch.manual_seed(0)
-    conv = Halve(3, 5).double()
-    x = torch.randn(2, 3, *shape, dtype=torch.float64, requires_grad=True)
-    ours = conv(x)
-    library = torch.nn.functional.conv3d(x, conv.weight, stride=2, padding=1)
-    assert "HalvingConv" in ours.grad_fn.name() and torch.equal(ours, library)
-    weights = torch.randn_like(ours)
-    for a, b in zip(
-        torch.autograd.grad(ours, (x, conv.weight), weights),
-        torch.autograd.grad(library, (x, conv.weight), weights),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
