@@ -3,13 +3,13 @@
 Glossary: S people · X, Y columns of the two sides · K canonical pairs · C components.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from align.galleries import Gallery
-from align.preprocess import principal_axes
+from align.preprocess import Whitener
 from align.retrieval import auc2afc, compare, mean
 
 RIDGES = (
@@ -19,26 +19,6 @@ RIDGES = (
     1.0,
 )  # in units of a side's mean component variance; the best on validation is kept
 MAX_COMPONENTS = 200
-
-
-@dataclass(kw_only=True)
-class _Side:
-    """Ridge-whitened principal components of one side."""
-
-    ridge: float
-    mean: Float[np.ndarray, " X"] | None = None
-    matrix: Float[np.ndarray, "X C"] | None = None
-
-    def fit(self, values: Float[np.ndarray, "S X"]) -> "_Side":
-        data = values.astype(np.float64)
-        self.mean = data.mean(axis=0)
-        axes, variance = principal_axes(data - self.mean)
-        axes, variance = axes[:, :MAX_COMPONENTS], variance[:MAX_COMPONENTS]
-        self.matrix = axes / np.sqrt(variance + self.ridge * variance.mean())
-        return self
-
-    def transform(self, values: Float[np.ndarray, "S X"]) -> Float[np.ndarray, "S C"]:
-        return (values - self.mean) @ self.matrix
 
 
 @dataclass(kw_only=True)
@@ -52,12 +32,12 @@ class RidgeCCA:
 
     ridge: float
     num_pairs: int = 20
-    _left: _Side = field(init=False)
-    _right: _Side = field(init=False)
 
     def fit(self, left: Float[np.ndarray, "S X"], right: Float[np.ndarray, "S Y"]) -> "RidgeCCA":
         """Learn canonical directions from training people."""
-        self._left, self._right = _Side(ridge=self.ridge).fit(left), _Side(ridge=self.ridge).fit(right)
+        self._left, self._right = (
+            Whitener(ridge=self.ridge, components=MAX_COMPONENTS).fit(side) for side in (left, right)
+        )
         cross = self._left.transform(left).T @ self._right.transform(right) / len(left)
         u, correlation, v = np.linalg.svd(cross, full_matrices=False)
         self._directions = u[:, : self.num_pairs], v[: self.num_pairs].T

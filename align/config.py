@@ -15,18 +15,18 @@ class ProjectorConfig:
         output_dim: Width of the shared space.
         hidden_dim: Width between the two linear layers.
         dropout: Probability of zeroing a hidden unit in training.
-        input_noise: Standard deviation of Gaussian noise added in training to the whitened inputs (sd 1).
-        brain_components: Principal components kept of the brain vectors, fitted on train; 0 keeps all, z-scored.
-        genetics_components: Whitened principal components kept of the genome vectors, fitted on train; 0 keeps
-            all, z-scored.
+        input_noise: Standard deviation of Gaussian noise added in training to the inputs (mean variance 1).
+        ridge: Ridge of the whitening of the inputs, in units of their mean component variance; 0 makes every
+            component count alike, the noisiest too. Fitted on train.
+        components: Most principal components kept of each input; 0 keeps all.
     """
 
     output_dim: int = 512
     hidden_dim: int = 1024
     dropout: float = 0.1
-    input_noise: float = 0.0
-    brain_components: int = 0
-    genetics_components: int = 512
+    input_noise: float = 0.3
+    ridge: float = 1.0
+    components: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Align:
         lr: Peak learning rate.
         weight_decay: AdamW weight decay.
         warmup: Share of the steps with a rising learning rate, 0-1.
-        temperature: Temperature of the softmax at the start; it is learned.
+        temperature: Temperature of the softmax at the start; it is learned. CLIP's 0.07 suits millions of pairs.
         clip_norm: Largest gradient norm.
         eval_every: Epochs between two looks at the validation people.
         patience: Looks without a better matched validation 2AFC after which training stops; 0 never stops.
@@ -61,12 +61,12 @@ class Align:
     genetics: Path | None = None
     projector: ProjectorConfig = field(default_factory=ProjectorConfig)
     confounds: list[str] = field(default_factory=lambda: list(DEFAULT_TERMS))
-    epochs: int = 100
+    epochs: int = 40
     batch_size: int = 1024
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
-    temperature: float = 0.07
+    temperature: float = 0.3
     clip_norm: float = 1.0
     eval_every: int = 5
     patience: int = 0

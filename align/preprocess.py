@@ -26,12 +26,17 @@ def principal_axes(
 
 @dataclass(kw_only=True)
 class Whitener:
-    """Principal components with unit variance, or plain z-scores.
+    """Principal components, each divided by the root of its variance plus a ridge.
+
+    Without a ridge every component counts alike, the noisiest too; with a ridge of many times the mean variance
+    the data keep their shape. In between lies what ridge regression does.
 
     Args:
-        components: Components kept; 0 keeps every column, z-scored.
+        ridge: Ridge in units of the mean variance of the components.
+        components: Most components kept; 0 keeps all.
     """
 
+    ridge: float = 0.0
     components: int = 0
     mean_: Float[np.ndarray, " D"] | None = None
     matrix_: Float[np.ndarray, "D C"] | None = None
@@ -40,14 +45,11 @@ class Whitener:
         """Learn means, axes and scales from training people; never keeps more axes than the data have."""
         data = values.astype(np.float64)
         self.mean_ = data.mean(axis=0)
-        centred = data - self.mean_
-        if not self.components:
-            sd = centred.std(axis=0)
-            self.matrix_ = np.diag(np.where(sd > 1e-8, 1 / np.maximum(sd, 1e-8), 0.0))
-            return self
-        axes, variance = principal_axes(centred)
-        kept = min(self.components, len(variance))
-        self.matrix_ = axes[:, :kept] / np.sqrt(variance[:kept])
+        axes, variance = principal_axes(data - self.mean_)
+        kept = min(self.components or len(variance), len(variance))
+        axes, variance = axes[:, :kept], variance[:kept]
+        scaled = axes / np.sqrt(variance + self.ridge * variance.mean())
+        self.matrix_ = scaled * np.sqrt(1 + self.ridge)  # components of mean variance get variance 1
         return self
 
     def transform(self, values: Float[np.ndarray, "S D"]) -> Float[np.ndarray, "S C"]:

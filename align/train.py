@@ -49,8 +49,10 @@ def scaled(
     brain: Float32[np.ndarray, "S D"], genetics: Float32[np.ndarray, "S E"], train: Any, config: Align
 ) -> Inputs:
     """Whiten both modalities with what training people (row numbers `train`) show."""
-    brain_whitener = Whitener(components=config.projector.brain_components).fit(brain[train])
-    genetics_whitener = Whitener(components=config.projector.genetics_components).fit(genetics[train])
+    brain_whitener, genetics_whitener = (
+        Whitener(ridge=config.projector.ridge, components=config.projector.components).fit(values[train])
+        for values in (brain, genetics)
+    )
     return Inputs(
         brain=brain_whitener.transform(brain),
         genetics=genetics_whitener.transform(genetics),

@@ -19,10 +19,8 @@ from encoders.cohort.synthetic.oracle import oracle_similarity
 from encoders.runs.devices import accelerator
 from encoders.vectors import SubjectVectors
 
-PROJECTOR = ProjectorConfig(
-    output_dim=32, hidden_dim=64, dropout=0.5, input_noise=0.3, genetics_components=60
-)
-CONFIG = Align(projector=PROJECTOR, epochs=40, batch_size=256, lr=3e-3, temperature=0.3, eval_every=10)
+PROJECTOR = ProjectorConfig(output_dim=64, hidden_dim=512)
+CONFIG = Align(projector=PROJECTOR, epochs=20, batch_size=256, eval_every=10)
 
 
 def _pairs(arm, people, seed=0, **changes):
