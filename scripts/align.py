@@ -34,6 +34,9 @@ def main(config: Align) -> int:
         return stage.report()
     stage.begin()
 
+    from encoders.runs.cpu import tune_cpu
+
+    tune_cpu()
     from align.index import build_index
     from align.pairs import pair
     from align.run import ALIGNED, ALIGNED_FORMAT, align_study, people_of

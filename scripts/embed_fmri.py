@@ -31,7 +31,7 @@ def main(config: EmbedFMRI) -> int:
         return stage.report()
     stage.begin()
 
-    from encoders.brainmt.cpu import tune_cpu
+    from encoders.runs.cpu import tune_cpu
 
     tune_cpu()
     import torch

@@ -36,7 +36,7 @@ def main(config: PretrainBrainMT) -> int:
         return stage.report()
     stage.begin()
 
-    from encoders.brainmt.cpu import tune_cpu
+    from encoders.runs.cpu import tune_cpu
 
     tune_cpu()
     from encoders.brainmt.store import FMRIStore

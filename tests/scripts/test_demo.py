@@ -27,5 +27,6 @@ def test_the_demo_finds_the_planted_alignment(tmp_path):
     assert content["oracle_share"]["matched"] >= 0.5
     assert content["models"]["confounds_only"]["matched"]["brain_to_gene"]["value"] < 0.6
 
-    metrics = json.loads((study.run_folder("pretrain_brainmt") / "test_metrics.json").read_text())
-    print(metrics)
+    path = study.run_folder("pretrain_brainmt") / "test_metrics.json"
+    reader = json.loads(path.read_text(encoding="utf-8"))["content"]["targets"]
+    assert all(reader[f"trait_{k}"]["r"] >= 0.6 for k in range(1, 6))  # amplitudes; the coupling may fail
