@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_NUMBERS = 2**20  # state numbers of a chunk, so that its two buffers stay in the cache
+CHUNK_NUMBERS = 2**20  # state numbers of a chunk: 4 MB per buffer, which stays in the cache
 KEEP_NUMBERS = 2**22  # up to so many state numbers in all, backward reads them instead of recomputing
 
 
@@ -52,14 +52,14 @@ class _Scan(torch.autograd.Function):
         for chunk in chunks:
             if training:
                 starts.append(state)
-            if keep or buffers is None or len(buffers[0]) != chunk[1] - chunk[0]:
-                buffers = _buffers(chunk, rates)
-            decay, states, decay_rows = _run(u, delta, B, rates, state, chunk, reverse, buffers)
-            readout = _walk(C, chunk, reverse)[:, :, None, :] @ states
+            if keep or buffers is None or len(buffers.decay) != chunk[1] - chunk[0]:
+                buffers = _Buffers(chunk, rates)
+            _run(u, delta, B, rates, state, chunk, reverse, buffers)
+            readout = _walk(C, chunk, reverse)[:, :, None, :] @ buffers.states
             _unwalk(y, readout[:, :, 0], chunk, reverse)
-            state = states[-1]
+            state = buffers.state_rows[-1]
             if keep:
-                kept.append((decay, states, decay_rows))
+                kept.append(buffers)
             else:
                 state = state.clone()  # the next chunk overwrites the buffer
         ctx.save_for_backward(u, delta, A, B, C)
@@ -77,23 +77,24 @@ class _Scan(torch.autograd.Function):
         grad_rates = torch.zeros_like(rates)
         carried = None  # gradient that reaches the last state of a chunk from the chunks after it
         buffers = work = None
-        kept, ctx.kept = ctx.kept, []  # used up here; a second backward would recompute
+        kept, ctx.kept = ctx.kept, []  # overwritten here; a second backward recomputes
         for index in reversed(range(len(ctx.chunks))):
             chunk, start = ctx.chunks[index], ctx.starts[index]
             steps = chunk[1] - chunk[0]
             if kept:
-                decay, states, decay_rows = kept[index]
+                buffers = kept[index]
             else:
-                if buffers is None or len(buffers[0]) != steps:
-                    buffers = _buffers(chunk, rates)
-                decay, states, decay_rows = _run(u, delta, B, rates, start, chunk, reverse, buffers)
+                if buffers is None or len(buffers.decay) != steps:
+                    buffers = _Buffers(chunk, rates)
+                _run(u, delta, B, rates, start, chunk, reverse, buffers)
+            decay, states, decay_rows = buffers.decay, buffers.states, buffers.decay_rows
             if work is None or len(work) != steps:
                 work = torch.empty_like(decay)
+                rows = work.flatten(1).unbind(0)
             u_t, delta_t, grad_t, B_t, C_t = (_walk(x, chunk, reverse) for x in (u, delta, grad_y, B, C))
 
             # adjoint[t] = dLoss/dh[t], walked against the scan
             adjoint = torch.mul(C_t[..., None], grad_t[:, :, None], out=work)
-            rows = adjoint.flatten(1).unbind(0)
             if carried is not None:
                 rows[-1].add_(carried)
             for t in range(steps - 1, 0, -1):
@@ -108,9 +109,9 @@ class _Scan(torch.autograd.Function):
             # dLoss/d(log decay) = adjoint[t] * h[t-1] * decay[t]
             adjoint[1:].mul_(states[:-1])
             if start is None:
-                adjoint[0].zero_()
+                rows[0].zero_()
             else:
-                adjoint[0].mul_(start)
+                rows[0].mul_(start)
             adjoint.mul_(decay)
             through = torch.mul(adjoint, rates, out=decay).sum(2)
             grad_rates += adjoint.mul_(delta_t[:, :, None]).sum(0)
@@ -130,9 +131,13 @@ def _rates(A: Tensor, batch: int) -> Tensor:
     return A.mT.contiguous()[:, None].expand(-1, batch, -1, -1).flatten(0, 1)
 
 
-def _buffers(chunk: tuple[int, int], rates: Tensor) -> tuple[Tensor, Tensor]:
-    shape = (chunk[1] - chunk[0], *rates.shape)
-    return rates.new_empty(shape), rates.new_empty(shape)
+class _Buffers:
+    """Decays and states [T, G B, N, D] of one chunk, and each as flat rows, one per step."""
+
+    def __init__(self, chunk: tuple[int, int], rates: Tensor) -> None:
+        shape = (chunk[1] - chunk[0], *rates.shape)
+        self.decay, self.states = rates.new_empty(shape), rates.new_empty(shape)
+        self.decay_rows, self.state_rows = (x.flatten(1).unbind(0) for x in (self.decay, self.states))
 
 
 def _run(
@@ -143,34 +148,32 @@ def _run(
     state: Tensor | None,
     chunk: tuple[int, int],
     reverse: tuple[bool, ...],
-    buffers: tuple[Tensor, Tensor],
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Decays and states [T, G B, N, D] of one chunk, from the state before it, in the two buffers.
-
-    Also the decays as one flat row per step.
-    """
+    buffers: _Buffers,
+) -> None:
+    """Fill the buffers with one chunk, from the flat state before it (None: zero)."""
     delta_t = _walk(delta, chunk, reverse)
     inflow = _walk(u, chunk, reverse).mul_(delta_t)
-    decay = torch.mul(delta_t[:, :, None], rates, out=buffers[0]).exp_()
-    states = torch.mul(_walk(B, chunk, reverse)[..., None], inflow[:, :, None], out=buffers[1])
-    decay_rows, rows = decay.flatten(1).unbind(0), states.flatten(1).unbind(0)
-    before = None if state is None else state.flatten()
-    for decay_row, row in zip(decay_rows, rows, strict=True):
-        if before is not None:
-            row.addcmul_(decay_row, before)
-        before = row
-    return decay, states, decay_rows
+    torch.mul(delta_t[:, :, None], rates, out=buffers.decay).exp_()
+    torch.mul(_walk(B, chunk, reverse)[..., None], inflow[:, :, None], out=buffers.states)
+    for decay_row, row in zip(buffers.decay_rows, buffers.state_rows, strict=True):
+        if state is not None:
+            row.addcmul_(decay_row, state)
+        state = row
 
 
 def _walk(x: Tensor, chunk: tuple[int, int], reverse: tuple[bool, ...]) -> Tensor:
     """One chunk of x [G, B, K, L] as a new tensor [T, G B, K], each direction in its walking order."""
     first, last = chunk
-    groups, batch, rows, length = x.shape
-    out = x.new_empty(last - first, groups, batch, rows)
+    length = x.shape[3]
+    parts = []
     for g, back in enumerate(reverse):
         part = x[g, :, :, length - last : length - first].flip(2) if back else x[g, :, :, first:last]
-        out[:, g] = part.permute(2, 0, 1)
-    return out.flatten(1, 2)
+        if part.stride(2) == 1:  # time innermost: a contiguous matrix is transposed in blocks, a slice is not
+            part = part.contiguous().flatten(0, 1).t().contiguous().unflatten(1, x.shape[1:3])
+        else:
+            part = part.permute(2, 0, 1)
+        parts.append(part)
+    return torch.cat(parts, dim=1).contiguous()  # always new memory: callers write into it
 
 
 def _unwalk(out: Tensor, values: Tensor, chunk: tuple[int, int], reverse: tuple[bool, ...]) -> None:

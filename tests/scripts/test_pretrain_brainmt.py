@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.model_config import BrainMTConfig, PretrainBrainMT
@@ -173,25 +172,7 @@ def test_what_is_missing_is_named_with_its_command(tmp_path, capsys):
     assert "prepare_fmri.py" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted([ROOT / "configs" / "brainmt" / f"{name}.yaml" for name in ("demo", "tiny", "full")]),
-    ids=lambda p: p.stem,
-)
-def test_every_settings_file_is_understood(path):
-    config = parse(PretrainBrainMT, [f"--config={path}"], prog="pretrain_brainmt.py", description="")
-    asked = yaml.safe_load(path.read_text()) or {}
-    for name, value in asked.items():
-        if name == "model":
-            assert all(
-                getattr(config.model, k) in (v, tuple(v) if isinstance(v, list) else v)
-                for k, v in value.items()
-            )
-        else:
-            assert getattr(config, name) == value
-
-
 def test_the_full_size_is_the_papers():
-    path = ROOT / "configs" / "brainmt" / "full.yaml"
+    path = ROOT / "configs" / "paper" / "pretrain_brainmt.yaml"
     config = parse(PretrainBrainMT, [f"--config={path}"], prog="pretrain_brainmt.py", description="")
     assert config.model == BrainMTConfig() and config.lr == 2e-4

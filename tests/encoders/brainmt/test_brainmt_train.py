@@ -1,5 +1,6 @@
 """The trainer's parts: learning rates and groups, schedule, targets, metrics, learning, broken scans."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.inference import subject_means, window_outputs
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
@@ -208,3 +210,26 @@ def test_too_few_people_for_a_step(tmp_path, capsys):
     study = tiny.make_study(tmp_path / "study", train=5)
     assert main([f"--study={study.folder}", "--batch_size=32"]) == 2
     assert "6 training runs do not fill one step of 32 windows" in capsys.readouterr().err
+
+
+def test_people_without_scan_or_label_are_listed(tmp_path, capsys):
+    study = tiny.make_study(tmp_path / "study")
+    split = Split.load(study.path("splits"))
+    more = {"train": [*split.train, "sub-9999"], "groups": {**split.groups, "sub-9999": "sub-9999"}}
+    dataclasses.replace(split, **more).save(study.path("splits"))
+    table = study.path("participants")
+    lines = [line for line in table.read_text().splitlines(keepends=True) if not line.startswith("sub-0003")]
+    table.write_text("".join(lines))
+    assert main([f"--study={study.folder}", "--epochs=1"]) == 0
+    assert "left out for want of a scan or label: 2 (listed in left_out.tsv)" in capsys.readouterr().out
+    listed = study.run_folder("pretrain_brainmt") / "left_out.tsv"
+    assert listed.read_text() == "sub-0003\ttrain\tno label\nsub-9999\ttrain\tno scan\n"
+    assert listed.stat().st_mode & 0o777 == 0o600
+    assert "sub-0003" not in from_pretrained(study.path("brainmt"))[1]["trained_on"]["ids"]
+
+
+def test_too_few_held_out_people_are_noticed_before_training(tmp_path, capsys):
+    study = tiny.make_study(tmp_path / "study", test=2)
+    assert main([f"--study={study.folder}"]) == 2
+    assert "2 of the 2 test people have a scan" in capsys.readouterr().err
+    assert not (study.run_folder("pretrain_brainmt") / "metrics.jsonl").exists()
