@@ -65,25 +65,30 @@ class Stage:
         self._record_path = self.folder / "stage.json"
         self._asked_path = self.folder / "asked.json"
         self._start = time.monotonic()
-        if redo and self.is_main:
-            self._discard()
-        self._refuse_other_configuration()
+        self._redo = redo
+        if not redo:
+            self._refuse_other_configuration()
 
     @property
     def finished(self) -> bool:
         """Whether this very work is already done and its outputs are still there."""
-        if not self._record_path.exists():
+        if self._redo or not self._record_path.exists():
             return False
         record = load_json(self._record_path, KIND, FORMAT)
         return record["asked"] == self._asked and _sizes(self.outputs) == record["outputs"]
 
     def begin(self) -> None:
-        """Take the folder: lock it, save the resolved configuration. Only the main process writes."""
+        """Take the folder: lock it, save the resolved configuration. Only the main process writes.
+
+        With `redo` the earlier run is deleted here, after all input has been found.
+        """
         if not self.is_main:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock()
+            if self._redo:
+                self._discard()
             save_json(self._asked_path, KIND, FORMAT, self._asked)
             write_text(self.folder / "config.yaml", to_yaml(self.config))
         except OSError as cause:
@@ -136,7 +141,9 @@ class Stage:
             )
 
     def _discard(self) -> None:
-        for path in [self.folder, *self.outputs]:
+        for path in [*self.folder.iterdir(), *self.outputs]:
+            if path == self._lock_path:
+                continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from encoders.runs.artifact import write_text
+
 
 class Tracker:
     """Append scalars to `metrics.jsonl` and, if asked, to a W&B run.
@@ -32,7 +34,7 @@ class Tracker:
         kept = [
             line for line in read_metrics(folder) if resume_step is not None and line["step"] <= resume_step
         ]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.run_id, self._run = run_id, None
         if project:
             self._run = _start_wandb(folder, project, config or {}, run_id)
@@ -58,17 +60,27 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the values that name files or folders of this machine."""
+    kept = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            kept[key] = without_paths(value)
+        elif not isinstance(value, str) or ("/" not in value and "\\" not in value):
+            kept[key] = value
+    return kept
+
+
 def _start_wandb(folder: Path, project: str, config: dict[str, Any], run_id: str | None) -> Any:
     import wandb
 
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode == "offline":
         print("W&B: no API key, recording offline; upload later with `wandb sync`", file=sys.stderr)
-    shown = {key: value for key, value in config.items() if not isinstance(value, str) or "/" not in value}
     settings = wandb.Settings(disable_code=True, disable_git=True, x_disable_machine_info=True, console="off")
     return wandb.init(
         project=project,
-        config=shown,
+        config=without_paths(config),
         id=run_id,
         resume="allow",
         mode=mode,
