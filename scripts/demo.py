@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
@@ -39,10 +40,12 @@ class Demo:
 
     Args:
         study: Folder of the demonstration.
+        arm: Cohort to simulate: signal, null, confounded or leak; default: what the settings say.
         settings: Folder with a YAML file per stage; copied into a new study other than the default one.
     """
 
     study: Path = DEMO
+    arm: Literal["signal", "null", "confounded", "leak"] | None = None
     settings: Path = DEMO_SETTINGS
 
 
@@ -55,10 +58,11 @@ def main(config: Demo) -> int:
         shutil.copytree(config.settings, study.folder / "configs")
     for number, (stage, what) in enumerate(STAGES.items(), 1):
         print(f"\n[{number}/{len(STAGES)}] {what}", flush=True)
-        if up_to_date(study, stage, [f"{stage}.py", *arguments]):
+        extra = [f"--arm={config.arm}"] if config.arm and stage == "make_cohort" else []
+        if up_to_date(study, stage, [f"{stage}.py", *arguments, *extra]):
             print(f"{stage}: already done", flush=True)
             continue
-        code = run(stage, arguments, launched=stage in LAUNCHED)
+        code = run(stage, [*arguments, *extra], launched=stage in LAUNCHED)
         if code == QUARANTINED:
             print(f"{stage}: some scans were left out (see above); going on without them", flush=True)
         elif code:

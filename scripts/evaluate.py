@@ -48,7 +48,7 @@ def main(config: Evaluate) -> int:
 
     truth = load_json(inputs["truth"], "neurohelix.truth", 1) if "truth" in inputs else None
     oracle = None
-    if truth:
+    if truth and truth["heritability"] > 0:  # without heritability there is nothing for an oracle to find
         from encoders.cohort.synthetic.oracle import oracle_similarity
 
         ids = {fold: [pairs.ids[k] for k in pairs.rows(fold)] for fold in ("train", "test")}
