@@ -9,12 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:] = [str(ROOT), *sys.path]
-
 from encoders.cohort.splits import Split
 from encoders.runs import Study
 
+ROOT = Path(__file__).resolve().parents[1]
 GOAL = 1.5  # seconds, median
 REPEATS = 5
 
