@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo test lint format bench clean-demo
+.PHONY: setup demo test lint format bench
 
 setup: $(READY)
 

@@ -7,11 +7,11 @@ preparation resumes, new or changed scans are picked up, and withdrawn ones leav
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed, parallel_config
 from safetensors import SafetensorError
 
 from encoders.brainmt.config import PrepareFMRI
@@ -199,10 +199,13 @@ def _each(todo: list[Scan], config: PrepareFMRI, folder: Path | None) -> Iterato
     if config.num_workers == 1 or len(todo) < 2:
         yield from (_prepare_one(scan, config, folder) for scan in todo)
         return
-    with parallel_config(backend="threading", n_jobs=config.num_workers):
-        yield from Parallel(return_as="generator_unordered")(
-            delayed(_prepare_one)(scan, config, folder) for scan in todo
-        )
+    # leaving the block waits for scans in work: a thread cut off at exit would abort the whole process
+    with ThreadPoolExecutor(config.num_workers) as pool:
+        futures = [pool.submit(_prepare_one, scan, config, folder) for scan in todo]
+        try:
+            yield from (future.result() for future in as_completed(futures))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_one(scan: Scan, config: PrepareFMRI, folder: Path | None) -> Entry | Quarantined:
