@@ -1,5 +1,7 @@
 """Where training runs: one Accelerator, made the same way by every script."""
 
+import atexit
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -24,7 +26,14 @@ def accelerator(
     made = Accelerator(
         cpu=cpu, mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation_steps
     )
+    atexit.register(_leave_group)
     if cpu:
         made.print("no CUDA device: running on the CPU, which suits small settings only")
     set_seed(seed)
     return made
+
+
+def _leave_group() -> None:
+    """Gloo's threads abort a process that ends with its group still open, in about one of six runs."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -55,27 +55,30 @@ def test_masked_pairs_do_not_push_and_the_diagonal_always_counts():
 
 TWO_PROCESSES = """
 import torch, torch.nn.functional as F
-from accelerate import Accelerator
+from encoders.runs.devices import accelerator
 from align.losses import clip_loss
 from align.train import gather_with_gradient, gathered_order, shard
 import numpy as np
-a = Accelerator(cpu=True)
-torch.manual_seed(0)
-x, y = torch.randn(9, 4, dtype=torch.float64), torch.randn(9, 3, dtype=torch.float64)
-model = torch.nn.ModuleList([torch.nn.Linear(4, 5), torch.nn.Linear(3, 5)]).double()
-class Both(torch.nn.Module):
-    def __init__(self): super().__init__(); self.m = model; self.s = torch.nn.Parameter(torch.tensor(1.0).double())
-    def forward(self, x, y): return F.normalize(self.m[0](x), dim=1), F.normalize(self.m[1](y), dim=1), self.s.exp()
-both = Both()
-wrapped = a.prepare(both)
-batch = np.array([3, 0, 7, 5, 1, 8, 2, 4])
-part = shard(batch, a)
-b, g, s = wrapped(x[part], y[part])
-loss = clip_loss(gather_with_gradient(b, a), gather_with_gradient(g, a), s)
-a.backward(loss)
-if a.is_main_process:
-    grads = torch.cat([p.grad.flatten() for p in both.parameters()])
-    print("RESULT", a.num_processes, loss.item(), *grads.tolist())
+def main():
+    a = accelerator(seed=0)
+    torch.manual_seed(0)
+    x, y = torch.randn(9, 4, dtype=torch.float64), torch.randn(9, 3, dtype=torch.float64)
+    model = torch.nn.ModuleList([torch.nn.Linear(4, 5), torch.nn.Linear(3, 5)]).double()
+    class Both(torch.nn.Module):
+        def __init__(self): super().__init__(); self.m = model; self.s = torch.nn.Parameter(torch.tensor(1.0).double())
+        def forward(self, x, y): return F.normalize(self.m[0](x), dim=1), F.normalize(self.m[1](y), dim=1), self.s.exp()
+    both = Both()
+    wrapped = a.prepare(both)
+    batch = np.array([3, 0, 7, 5, 1, 8, 2, 4])
+    part = shard(batch, a)
+    b, g, s = wrapped(x[part], y[part])
+    loss = clip_loss(gather_with_gradient(b, a), gather_with_gradient(g, a), s)
+    a.backward(loss)
+    if a.is_main_process:
+        grads = torch.cat([p.grad.flatten() for p in both.parameters()])
+        print("RESULT", a.num_processes, loss.item(), *grads.tolist())
+    a.wait_for_everyone()
+main()
 """
 
 
