@@ -19,7 +19,10 @@ from encoders.ssm.scan import scan_directions
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, computed in fp32.
+    """x / sqrt(mean(x^2) + eps) * weight, computed in fp32 at least.
+
+    The result has the dtype of the weight, so that a model in half precision may carry its residual stream
+    in fp32; under autocast, where weights stay fp32, that of x.
 
     Args:
         dim: M.
@@ -32,8 +35,9 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch M"]:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        return F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps).to(x.dtype)
+        dtype = x.dtype if torch.is_autocast_enabled(x.device.type) else self.weight.dtype
+        wide = torch.promote_types(torch.promote_types(x.dtype, dtype), torch.float32)
+        return F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps).to(dtype)
 
 
 class MambaMixer(nn.Module):

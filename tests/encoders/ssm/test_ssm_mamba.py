@@ -106,4 +106,48 @@ def test_rms_norm_is_computed_wide():
     norm, x = RMSNorm(5), 300 * torch.randn(3, 5)
     wanted = x / (x.square().mean(1, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(norm(x), wanted)
-    assert torch.isfinite(norm((10 * x).half())).all()  # the squares would overflow in fp16
+    # the squares would overflow in fp16
+    torch.testing.assert_close(norm.half()((10 * x).half()), wanted.half(), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("stream", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_rms_norm_gives_the_dtype_of_its_weight_and_loses_nothing_before(model, stream):
+    norm, x = RMSNorm(5).to(model), torch.randn(3, 5).to(stream)
+    exact = x.double() / (x.double().square().mean(1, keepdim=True) + norm.eps).sqrt()
+    assert norm(x).dtype == model
+    rounding = torch.finfo(model).eps
+    if torch.float64 not in (model, stream):
+        rounding = max(rounding, 4 * torch.finfo(torch.float32).eps)
+    torch.testing.assert_close(norm(x).double(), exact, rtol=rounding, atol=1e-12)
+
+
+def test_under_autocast_rms_norm_keeps_the_dtype_of_its_input():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert RMSNorm(5)(torch.randn(3, 5)).dtype == torch.float32
+        assert RMSNorm(5)(torch.randn(3, 5).bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_mixer_cast_to_half_precision_runs_and_trains_close_to_the_exact_one(both, dtype):
+    x = torch.randn(2, 9, 6, dtype=torch.float64)
+    exact = both(x)
+    exact.square().sum().backward()
+    wanted = {name: p.grad.clone() for name, p in both.named_parameters()}
+    both.zero_grad(set_to_none=True)
+    half = both.to(dtype)(x.to(dtype))
+    assert half.dtype == dtype
+    half.square().sum().backward()
+    tolerance = 16 * torch.finfo(dtype).eps
+    scale = exact.abs().max().item()
+    torch.testing.assert_close(half.double(), exact, rtol=0, atol=tolerance * scale)
+    for name, p in both.named_parameters():
+        assert p.grad.dtype == dtype
+        scale = wanted[name].abs().max().item()
+        torch.testing.assert_close(
+            p.grad.double(),
+            wanted[name],
+            rtol=0,
+            atol=tolerance * scale,
+            msg=lambda m, name=name: f"{name}: {m}",
+        )
