@@ -17,11 +17,11 @@ from jaxtyping import Float32
 from encoders.genetics.batches import batches
 from encoders.genetics.caduceus import CaduceusModel
 from encoders.genetics.caduceus_checkpoint import load_caduceus
-from encoders.genetics.hub import ModelFiles
 from encoders.genetics.sequence_encoder import Pool
 from encoders.genetics.tokenizer import POLICY, encode_bases
 from encoders.runs.artifact import file_sha256
 from encoders.runs.errors import InputError
+from encoders.runs.hub import ModelFiles
 
 STRAND_RULE = {"ph": "mean of the passes over both strands", "ps": "halves folded along length and channels"}
 STRAND_TOLERANCE = 1e-3  # relative to the largest feature; fp32 rounding gives 1e-6

@@ -12,9 +12,9 @@ from encoders.genetics.caduceus_encoder import Caduceus
 from encoders.genetics.config import EmbedGenome
 from encoders.genetics.embed import embed_sequences, genome_vectors
 from encoders.genetics.genomes import Genomes, cohort_genomes
-from encoders.genetics.hub import ModelFiles, resolve_model
 from encoders.runs.artifact import PRIVATE, write_text
 from encoders.runs.errors import InputError
+from encoders.runs.hub import ModelFiles, resolve_model
 from encoders.runs.study import Study
 
 

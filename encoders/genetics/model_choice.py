@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from encoders.genetics.config import EXAMPLE_MODEL, EmbedGenome
-from encoders.genetics.hub import FILES
 from encoders.runs.errors import InputError
+from encoders.runs.hub import FILES
 from encoders.runs.study import Study
 
 

@@ -9,8 +9,8 @@ from encoders.genetics.batches import batches, encode_batches
 from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
 from encoders.genetics.caduceus_encoder import Caduceus
 from encoders.genetics.haplotypes import reverse_complement
-from encoders.genetics.hub import ModelFiles
 from encoders.genetics.tokenizer import encode_bases
+from encoders.runs.hub import ModelFiles
 
 
 def words(lengths, seed=0):

@@ -16,8 +16,8 @@ from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
 from encoders.genetics.caduceus_encoder import Caduceus
 from encoders.genetics.embed import embed_sequences, genome_vectors
 from encoders.genetics.genomes import read_genomes
-from encoders.genetics.hub import resolve_model
 from encoders.runs.errors import InputError
+from encoders.runs.hub import resolve_model
 from encoders.vectors import SubjectVectors
 
 TRAIN, TEST = slice(0, 200), slice(200, 300)
