@@ -40,6 +40,7 @@ def main(config: MakeSplits) -> int:
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         stratify=config.stratify,
+        num_folds=config.num_folds,
         seed=config.seed,
         grouped_by=" and ".join(sources),
     )
@@ -54,6 +55,7 @@ def main(config: MakeSplits) -> int:
         train=len(split.train),
         validation=len(split.val),
         test=len(split.test),
+        **({"folds_of_everyone": ", ".join(str(len(fold)) for fold in split.folds)} if split.folds else {}),
         families_of_two_or_more=sum(size > 1 for size in Counter(groups.values()).values()),
         grouped_by=" and ".join(sources) or "nothing: everyone counts as unrelated",
     )

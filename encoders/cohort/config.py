@@ -22,6 +22,7 @@ class MakeSplits:
         kinship_threshold: KING kinship coefficient above which two people count as relatives.
         val_fraction: Share of people for validation, 0-1.
         test_fraction: Share of people held out for the evaluation, 0-1.
+        num_folds: Divide everyone into so many folds as well, for cross-validation (count); 0 for none.
         stratify: Columns whose levels are spread evenly over the folds.
         seed: Seed of the shuffle.
         redo: Discard an earlier split made with other options.
@@ -33,6 +34,7 @@ class MakeSplits:
     kinship_threshold: float = 0.0442
     val_fraction: float = 0.15
     test_fraction: float = 0.15
+    num_folds: int = 0
     stratify: list[str] = field(default_factory=lambda: ["site", "sex"])
     seed: int = 42
     redo: bool = False

@@ -1,11 +1,12 @@
 """The one split that every later step reads: who may be seen by whom.
 
 Groups (families, kinship components) are never cut. Disjointness is checked when a split is made and
-again when it is loaded.
+again when it is loaded. Beside train, validation and test people the file may divide everyone into k folds for
+cross-validation: :meth:`Split.held_out` is the split that holds one of them out.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,8 @@ from encoders.cohort.table import Cohort
 from encoders.runs.artifact import content_digest, load_json, save_json
 from encoders.runs.errors import InputError
 
-KIND, FORMAT = "neurohelix.split", 1
+KIND, FORMAT = "neurohelix.split", 2
+FEWEST_FOLDS = 3  # one to hold out, one to choose by, one to train on
 FOLDS = ("train", "val", "test")
 
 Fold = Literal["train", "val", "test"]
@@ -34,6 +36,7 @@ class Split:
         groups: Id -> family or kinship component.
         seed: Seed it was made with.
         grouped_by: Where the groups come from, in words.
+        folds: Everyone again, divided into k folds; empty if the file was made without.
     """
 
     train: list[str]
@@ -42,6 +45,7 @@ class Split:
     groups: dict[str, str]
     seed: int
     grouped_by: str = ""
+    folds: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         people = [*self.train, *self.val, *self.test]
@@ -54,14 +58,21 @@ class Split:
             raise InputError(
                 f"{len(missing)} people of the split have no group, e.g. {missing[0]!r}; make it anew"
             )
-        folds: dict[str, set[str]] = {}
-        for fold in FOLDS:
-            for name in getattr(self, fold):
-                folds.setdefault(self.groups[name], set()).add(fold)
-        if cut := [group for group, where in folds.items() if len(where) > 1]:
+        self._check_groups({fold: getattr(self, fold) for fold in FOLDS})
+        if self.folds:
+            if sorted(people) != sorted(name for fold in self.folds for name in fold):
+                raise InputError("the folds of the split do not hold each of its people once; make it anew")
+            self._check_groups({f"fold {k}": fold for k, fold in enumerate(self.folds)})
+
+    def _check_groups(self, parts: Mapping[str, list[str]]) -> None:
+        where: dict[str, set[str]] = {}
+        for part, names in parts.items():
+            for name in names:
+                where.setdefault(self.groups[name], set()).add(part)
+        if cut := [group for group, found in where.items() if len(found) > 1]:
             raise InputError(
                 f"{len(cut)} families are cut by the split (the family of {cut[0]!r} lies in "
-                f"{' and '.join(sorted(folds[cut[0]]))}); make it anew with scripts/make_splits.py"
+                f"{' and '.join(sorted(where[cut[0]]))}); make it anew with scripts/make_splits.py"
             )
 
     @cached_property
@@ -78,10 +89,33 @@ class Split:
         """The fold of one person."""
         return self.fold_of[name]
 
+    def held_out(self, number: int) -> "Split":
+        """The split of cross-validation that tests on fold ``number`` and validates on the one after it.
+
+        Raises:
+            InputError: the file has no such fold.
+        """
+        if not 0 <= number < len(self.folds):
+            there = f"folds 0 to {len(self.folds) - 1}" if self.folds else "no folds"
+            raise InputError(
+                f"fold {number} was asked for, but the split file has {there}; make it anew with "
+                f"scripts/make_splits.py --num_folds=K --redo=true"
+            )
+        after = (number + 1) % len(self.folds)
+        rest = {name for k, fold in enumerate(self.folds) if k not in (number, after) for name in fold}
+        return Split(
+            train=[name for name in [*self.train, *self.val, *self.test] if name in rest],
+            val=self.folds[after],
+            test=self.folds[number],
+            groups=self.groups,
+            seed=self.seed,
+            grouped_by=self.grouped_by,
+        )
+
     def save(self, path: Path) -> None:
         """Write the split as a JSON artefact, readable by its owner only."""
         content = {fold: getattr(self, fold) for fold in FOLDS}
-        content |= {"groups": self.groups, "seed": self.seed, "grouped_by": self.grouped_by}
+        content |= {name: getattr(self, name) for name in ("groups", "seed", "grouped_by", "folds")}
         save_json(path, KIND, FORMAT, content, mode=0o600)
 
     @classmethod
@@ -97,10 +131,11 @@ def make_split(
     val_fraction: float,
     test_fraction: float,
     stratify: Iterable[str] = (),
+    num_folds: int = 0,
     seed: int = 42,
     grouped_by: str = "",
 ) -> Split:
-    """Deal groups to folds: largest first, each to the fold that lacks most of its strata.
+    """Deal groups to train, validation and test, and once more to folds.
 
     Args:
         cohort: The people.
@@ -108,16 +143,36 @@ def make_split(
         val_fraction: Share of people for validation.
         test_fraction: Share of people held out.
         stratify: Columns whose joint levels are balanced over the folds; absent columns are left out.
+        num_folds: Folds of the cross-validation; 0 for none.
         seed: Seed of the order in which groups of one size are dealt.
         grouped_by: Where the groups come from, in words.
+
+    Raises:
+        InputError: fractions or folds that leave nobody somewhere.
     """
     wanted = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
     if min(wanted.values()) <= 0:
         raise InputError(
             f"fractions leave {wanted['train']:.2f} of the people for training; every fold needs some"
         )
+    if num_folds and num_folds < FEWEST_FOLDS:
+        raise InputError(f"num_folds is {num_folds}; give 0 for none, or at least {FEWEST_FOLDS}")
     columns = [name for name in stratify if name in cohort.frame]
     strata = dict(zip(cohort.ids, map(tuple, cohort.frame[columns].astype(str).to_numpy()), strict=True))
+    dealt = _deal(cohort, groups, wanted, strata, seed)
+    shares = {str(k): 1 / num_folds for k in range(num_folds)}
+    folds = list(_deal(cohort, groups, shares, strata, seed).values()) if shares else []
+    return Split(**dealt, groups=dict(groups), seed=seed, grouped_by=grouped_by, folds=folds)
+
+
+def _deal(
+    cohort: Cohort,
+    groups: Mapping[str, str],
+    wanted: Mapping[str, float],
+    strata: Mapping[str, tuple[str, ...]],
+    seed: int,
+) -> dict[str, list[str]]:
+    """Largest groups first, each to the fold that lacks most of its strata; ``wanted`` are the folds' shares."""
     members: dict[str, list[str]] = {}
     for name in cohort.ids:
         members.setdefault(groups[name], []).append(name)
@@ -128,8 +183,8 @@ def make_split(
     total: dict[tuple[str, ...], int] = {}
     for stratum in strata.values():
         total[stratum] = total.get(stratum, 0) + 1
-    dealt = {fold: dict.fromkeys(total, 0) for fold in FOLDS}
-    size = dict.fromkeys(FOLDS, 0)
+    dealt = {fold: dict.fromkeys(total, 0) for fold in wanted}
+    size = dict.fromkeys(wanted, 0)
 
     def lack(fold: str, group: str) -> tuple[float, float]:
         by_stratum = sum(
@@ -138,21 +193,20 @@ def make_split(
         )
         return by_stratum / len(members[group]), wanted[fold] * len(strata) - size[fold]
 
-    folds: dict[str, list[str]] = {fold: [] for fold in FOLDS}
+    folds: dict[str, list[str]] = {fold: [] for fold in wanted}
     for group in order:
-        chosen = max(FOLDS, key=lambda fold: lack(fold, group))
+        chosen = max(wanted, key=lambda fold: lack(fold, group))
         for name in members[group]:
             folds[chosen].append(name)
             dealt[chosen][strata[name]] += 1
         size[chosen] += len(members[group])
-    if empty := [fold for fold in FOLDS if not folds[fold]]:
+    if empty := [fold for fold in wanted if not folds[fold]]:
         raise InputError(
             f"{cohort.path}: {len(cohort.ids)} people in {len(members)} families leave the fold(s) {', '.join(empty)} "
             f"empty; add people or change the fractions"
         )
     position = {name: i for i, name in enumerate(cohort.ids)}
-    ordered = {fold: sorted(names, key=position.__getitem__) for fold, names in folds.items()}
-    return Split(**ordered, groups=dict(groups), seed=seed, grouped_by=grouped_by)
+    return {fold: sorted(names, key=position.__getitem__) for fold, names in folds.items()}
 
 
 def crossing_pairs(split: Split, related: Iterable[Pair]) -> list[Pair]:

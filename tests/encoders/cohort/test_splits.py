@@ -86,3 +86,30 @@ def test_bad_fractions_and_bad_kinship_tables(cohort, tmp_path):
         read_kinship(_kinship(tmp_path, ["a b"], header="who whom"))
     with pytest.raises(InputError, match="is not a number"):
         read_kinship(_kinship(tmp_path, ["a b 0 0 close"]))
+
+
+def test_folds_test_everyone_once_and_cut_no_family(cohort, tmp_path):
+    groups = groups_of(cohort)
+    fractions = {"val_fraction": 0.2, "test_fraction": 0.2, "stratify": ["site"], "seed": 3}
+    split = make_split(cohort, groups, **fractions, num_folds=5)
+    assert split.digest == make_split(cohort, groups, **fractions).digest  # the hold-out is the same
+    split.save(tmp_path / "s.json")
+    held = [Split.load(tmp_path / "s.json").held_out(k) for k in range(5)]
+    assert sorted(name for one in held for name in one.test) == cohort.ids
+    assert {len(one.test) for one in held} <= {38, 39, 40, 41, 42}
+    for one in held:  # Split itself refuses cut families
+        assert sorted([*one.train, *one.val, *one.test]) == cohort.ids
+        assert not set(one.test) & set(one.val)
+    assert len({one.digest for one in held}) == 5
+
+
+def test_folds_that_are_not_there_or_do_not_fit_are_refused(cohort):
+    groups = groups_of(cohort)
+    split = make_split(cohort, groups, val_fraction=0.2, test_fraction=0.2)
+    with pytest.raises(InputError, match=r"fold 0 was asked for, but the split file has no folds.*--num_folds"):
+        split.held_out(0)
+    with pytest.raises(InputError, match="give 0 for none, or at least 3"):
+        make_split(cohort, groups, val_fraction=0.2, test_fraction=0.2, num_folds=2)
+    three = {"train": ["sub-050"], "val": ["sub-060"], "test": ["sub-070"], "groups": groups, "seed": 0}
+    with pytest.raises(InputError, match="do not hold each of its people once"):
+        Split(**three, folds=[["sub-050"], ["sub-060"], ["sub-060"]])
