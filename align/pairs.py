@@ -1,5 +1,6 @@
 """People with both modalities: join by id, count who is missing what, refuse leakage."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -105,6 +106,14 @@ def check_leakage(vectors: SubjectVectors, split: Split, modality: str) -> None:
     """
     trained_on = vectors.provenance.get("trained_on")
     if not trained_on:
+        return
+    if trained_on["ids"] is None:  # a shareable copy of a model names nobody
+        print(
+            f"warning: the encoder of the {modality} vectors does not name the people it was trained on; make sure "
+            f"that none of them is held out here",
+            file=sys.stderr,
+            flush=True,
+        )
         return
     test_groups = {split.groups[i] for i in split.test}
     seen = {split.groups[i] for i in trained_on["ids"] if i in split.groups} & test_groups

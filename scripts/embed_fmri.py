@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.brainmt.model_config import EmbedFMRI
+from encoders.brainmt.embed_config import EmbedFMRI
 from encoders.runs import Stage, Study, command
 
 

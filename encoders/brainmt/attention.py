@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Mlp(nn.Module):
@@ -84,6 +85,7 @@ class AttentionBlock(nn.Module):
         mlp: The MLP; shared by all blocks in the released form.
         attention_dropout: Probability of dropping an attention weight.
         drop_path: Probability of skipping a branch.
+        use_checkpoint: Recompute the MLP in backward; the attention core, which costs most, is kept.
     """
 
     def __init__(
@@ -96,9 +98,10 @@ class AttentionBlock(nn.Module):
         mlp: Mlp,
         attention_dropout: float = 0.0,
         drop_path: float = 0.0,
+        use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        self.norm1, self.norm2, self.mlp = norm1, norm2, mlp
+        self.norm1, self.norm2, self.mlp, self.use_checkpoint = norm1, norm2, mlp, use_checkpoint
         self.attention = Attention(dim, num_heads, dropout=attention_dropout)
         self.drop_path = DropPath(drop_path)
 
@@ -106,4 +109,9 @@ class AttentionBlock(nn.Module):
         """With ``num_queries`` only that many first tokens are computed: exact, if only they are read."""
         mixed = self.attention(self.norm1(x), num_queries=num_queries)
         x = x[:, :num_queries] + self.drop_path(mixed)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        if self.use_checkpoint and self.training:
+            return x + self.drop_path(checkpoint(self._mlp_branch, x, use_reentrant=False))
+        return x + self.drop_path(self._mlp_branch(x))
+
+    def _mlp_branch(self, x: Tensor) -> Tensor:
+        return self.mlp(self.norm2(x))

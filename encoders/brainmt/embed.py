@@ -6,6 +6,7 @@ averaged per run, runs per person.
 Glossary: B windows · T frames of a window · V in-mask voxels · D width.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from encoders.brainmt.checkpoint import from_pretrained
+from encoders.brainmt.compatibility import check_preparation, seen_people
+from encoders.brainmt.embed_config import EmbedFMRI
 from encoders.brainmt.model import BrainMT
-from encoders.brainmt.model_config import EmbedFMRI
 from encoders.brainmt.store import FMRIStore, Run
 from encoders.brainmt.windows import FMRIWindows, scatter
 from encoders.runs.artifact import load_tensors, save_tensors
@@ -62,7 +64,13 @@ def embed(
         InputError: the store was not prepared as the model's training data, or a run is too short.
     """
     model, card = from_pretrained(model_folder, device=device)
-    _check_preparation(store, model, card)
+    unchecked = check_preparation(store, model.config, card)
+    if seen_people(card) is None:
+        unchecked.append(
+            "the model does not say whom it was trained on: make sure that nobody held out is among them"
+        )
+    for sentence in unchecked:
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
     plan = PLANS[config.strategy](model, store, config)
     done = _load_partial(partial)
     todo = [run for run in store.runs if run.name not in done]
@@ -160,23 +168,6 @@ def _embed_runs(
     rows = vectors.cpu().numpy()
     of = np.array(owners)
     return {run.name: rows[of == run.name].mean(axis=0) for run in runs}
-
-
-def _check_preparation(store: FMRIStore, model: BrainMT, card: dict) -> None:
-    x, y, z = store.grid
-    if (y, x, z) != model.config.grid:
-        own = model.config.grid
-        raise InputError(
-            f"the store's scans have {x} x {y} x {z} voxels, the model was trained on "
-            f"{own[1]} x {own[0]} x {own[2]}; prepare the scans on the grid of the training data"
-        )
-    for name in ("normalisation", "background"):
-        trained, found = (options.get(name) for options in (card["preprocessing"]["options"], store.options))
-        if trained != found:
-            raise InputError(
-                f"the store was prepared with {name} {found!r}, the scans that the model was trained on with "
-                f"{trained!r}; prepare the scans with --{name}={trained}"
-            )
 
 
 def _load_partial(path: Path) -> dict[str, Float32[np.ndarray, " D"]]:

@@ -36,12 +36,17 @@ def window_outputs(
         label: Of the progress bar; none if empty.
     """
     own = range(accelerator.process_index, len(windows), accelerator.num_processes)
-    batches = [own[first : first + batch_size] for first in range(0, len(own), batch_size)]
+    batches = [list(own[first : first + batch_size]) for first in range(0, len(own), batch_size)]
+    # where parameters are sharded every process must call the model equally often: repeats change nothing
+    most = -(-len(range(0, len(windows), accelerator.num_processes)) // batch_size)
+    batches += [[accelerator.process_index % len(windows)]] * (most - len(batches))
     outputs = torch.zeros(len(windows), width, device=accelerator.device)
-    for batch in progress(batches, label, unit="batch") if label else batches:
-        frames, _ = windows.batch(list(batch), device=accelerator.device)
+    for place, batch in enumerate(progress(batches, label, unit="batch") if label else batches):
+        frames, _ = windows.batch(batch, device=accelerator.device)
         with accelerator.autocast():
-            outputs[list(batch)] = forward(frames).float()
+            found = forward(frames).float()
+        if place * batch_size < len(own):
+            outputs[batch] = found
     return accelerator.reduce(outputs, reduction="sum").cpu().numpy()
 
 

@@ -8,10 +8,13 @@ sizes' bias; `bidirectional=False, shared_attention_mlp=True` gives its form and
 Tokens are in temporal-first order: CLS, then patch by patch the frames of that patch (patch-major, time
 inner), so that neighbours in the scan are neighbours in time.
 
+With `tokens="brain"` only patches that touch the brain become tokens.
+
 Glossary: B batch · T frames · Y X Z voxels · P patches per frame · L = 1 + P T tokens · D width · K outputs.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +26,11 @@ from torch.utils.checkpoint import checkpoint
 from encoders.brainmt.attention import AttentionBlock, DropPath, Mlp
 from encoders.brainmt.convolution import ConvStem
 from encoders.brainmt.model_config import BrainMTConfig
+from encoders.runs.errors import InputError
 from encoders.ssm import BiMamba, MambaMixer, RMSNorm
 from heads import TaskHead
 
-FRAMES_AT_ONCE = 64  # volumes whose convolutions are recomputed together under use_checkpoint
+FRAMES_AT_ONCE = 64  # volumes convolved together where their activations need not be kept
 
 
 class MambaBlock(nn.Module):
@@ -61,14 +65,23 @@ class BrainMT(nn.Module):
         config: Shape of the network; the paper's by default.
         num_outputs: K.
         known: Instead of `config`, the names people know: embed_dim, depth, num_heads, num_frames,
-            use_checkpoint ... (:meth:`BrainMTConfig.known`).
+            num_classes, use_checkpoint ... (:meth:`BrainMTConfig.known`).
+
+    Raises:
+        InputError: `tokens="brain"` without the numbers of the patches to keep.
     """
 
     def __init__(self, config: BrainMTConfig | None = None, *, num_outputs: int = 1, **known: Any) -> None:
         super().__init__()
         if config is not None and known:
             raise TypeError(f"give either a config or options by name, not both: {sorted(known)}")
+        num_outputs = known.pop("num_classes", num_outputs)
         self.config = config = config or BrainMTConfig.known(**known)
+        if config.tokens == "brain" and not config.brain_patches:
+            raise InputError(
+                "tokens=brain needs brain_patches, the numbers of the patches to keep; "
+                "encoders.brainmt.patches.brain_patches finds them in a mask"
+            )
         dim, (y, x, z) = config.width, config.patches
         self.stem = ConvStem(config.widths)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -121,18 +134,32 @@ class BrainMT(nn.Module):
     def embed_tokens(self, x: Float[Tensor, "B T 1 Y X Z"]) -> Float[Tensor, "B L D"]:
         """Convolve each frame, add positions, order the tokens: CLS, then patch-major with time inside."""
         batch, frames = x.shape[:2]
-        volumes = x.flatten(0, 1)
-        if self.config.use_checkpoint and self.training:
+        volumes = x.flatten(0, 1).to(self.cls_token.dtype)
+        if torch.is_grad_enabled() and not (self.config.use_checkpoint and self.training):
+            patches = self.stem(volumes)
+        else:
             parts = [self._recomputing(self.stem, part) for part in volumes.split(FRAMES_AT_ONCE)]
             patches = torch.cat(parts)
-        else:
-            patches = self.stem(volumes)
         grid = tuple(patches.shape[2:])
         patches = patches.flatten(2).mT.unflatten(0, (batch, frames)).transpose(1, 2)  # [B, P, T, D]
-        space, time = self._space_positions(grid), self._time_positions(frames)
-        tokens = (patches.float() + space[:, 1:, None] + time[:, None]).flatten(1, 2)
+        space, time = self._space_positions(grid), self.time_positions(frames)
+        places = space[:, 1:]
+        if self.config.tokens == "brain":
+            patches, places = (kept[:, self._brain_patches(grid)] for kept in (patches, places))
+        wide = torch.promote_types(
+            patches.dtype, torch.float32
+        )  # of the residual stream, whatever the weights are
+        tokens = (patches.to(wide) + places[:, :, None] + time[:, None]).flatten(1, 2)
         cls = (self.cls_token + space[:, :1]).expand(batch, -1, -1)
         return torch.cat([cls.to(tokens.dtype), tokens], dim=1)
+
+    def _brain_patches(self, grid: tuple[int, ...]) -> Tensor:
+        if grid != self.config.patches:
+            raise InputError(
+                f"volumes with {' x '.join(map(str, grid))} patches were given to a model that keeps the brain's "
+                f"patches of {' x '.join(map(str, self.config.patches))}; give volumes of its own grid"
+            )
+        return torch.tensor(self.config.brain_patches, device=self.cls_token.device)
 
     def _space_positions(self, grid: tuple[int, ...]) -> Tensor:
         """[1, 1 + P, D]; trilinear between the table's rows for another patch grid."""
@@ -143,16 +170,39 @@ class BrainMT(nn.Module):
         table = F.interpolate(table, size=grid, mode="trilinear", align_corners=False)
         return torch.cat([self.space_table[:, :1], table.flatten(2).mT], dim=1)
 
-    def _time_positions(self, frames: int) -> Tensor:
+    def time_positions(self, frames: int) -> Tensor:
         """[1, T, D]: the first T rows for shorter windows, linear between rows for longer ones."""
         if frames <= self.config.num_frames:
             return self.time_table[:, :frames]
         return F.interpolate(self.time_table.mT, size=frames, mode="linear", align_corners=False).mT
 
+    def compile_dense(self) -> None:
+        """Compile what is dense, the convolutions and the attention blocks; the scan stays as it is.
+
+        The scan has kernels of its own: tracing it would unroll its loop over time.
+        """
+        self.stem.compile()
+        for block in self.attention:
+            block.compile()
+
     def _recomputing(self, module: nn.Module, x: Tensor) -> Tensor:
         if not (self.config.use_checkpoint and self.training):
             return module(x)
         return checkpoint(module, x, use_reentrant=False)
+
+    def save_pretrained(self, folder: Path | str, card: dict[str, Any] | None = None) -> str:
+        """Write weights and card (:func:`encoders.brainmt.checkpoint.save_pretrained`); returns their sha256."""
+        from encoders.brainmt.checkpoint import save_pretrained
+
+        return save_pretrained(self, Path(folder), card or {})
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, *, revision: str | None = None) -> "BrainMT":
+        """A trained model from its folder or a hub id, ready for inference; its attribute `card` is the card."""
+        from encoders.brainmt.checkpoint import from_pretrained
+
+        model, model.card = from_pretrained(source, revision=revision)
+        return model
 
 
 def _attention_blocks(config: BrainMTConfig, drops: list[float]) -> list[AttentionBlock]:
@@ -165,7 +215,12 @@ def _attention_blocks(config: BrainMTConfig, drops: list[float]) -> list[Attenti
         own = {"norm1": make_norm(), "norm2": make_norm(), "mlp": make_mlp()}
         parts = {"norm1": norm, "norm2": norm, "mlp": mlp} if config.shared_attention_mlp else own
         block = AttentionBlock(
-            dim, config.num_heads, **parts, attention_dropout=config.attention_dropout, drop_path=drop
+            dim,
+            config.num_heads,
+            **parts,
+            attention_dropout=config.attention_dropout,
+            drop_path=drop,
+            use_checkpoint=config.use_checkpoint,
         )
         for linear in block.modules():
             if isinstance(linear, nn.Linear):

@@ -1,4 +1,4 @@
-"""AdamW for BrainMT: which parameters decay, how fast each layer learns, and when."""
+"""AdamW for BrainMT: what is trained at all, which parameters decay, how fast each layer learns, and when."""
 
 import math
 
@@ -11,13 +11,37 @@ NO_DECAY = ("cls_token", "space_table", "time_table", "A_log", "A_b_log")
 LAST_SHARE = 0.01  # of the peak learning rate, at the end of the cosine
 
 
+def freeze(model: BrainMT, unfrozen_blocks: int | None) -> None:
+    """Leave only the head and the last blocks trainable, and what the embedding does not read untrained.
+
+    Args:
+        model: The bare model.
+        unfrozen_blocks: Mamba or attention blocks below the head that stay trainable (count); None for everything.
+    """
+    read_mamba_only = model.config.embedding == "voxel"
+    top = _layer_of("head.", model) - (model.config.attention_layers if read_mamba_only else 0)
+    lowest = 0 if unfrozen_blocks is None else max(top - unfrozen_blocks, 0)
+    for name, parameter in model.named_parameters():
+        unread = read_mamba_only and name.startswith("attention.")
+        parameter.requires_grad_(_layer_of(name, model) >= lowest and not unread)
+
+
+def training_mode(model: BrainMT) -> None:
+    """Put the model into training mode, but its frozen parts, drop path among them, into evaluation mode."""
+    model.train()
+    for part in (model.stem, *model.mamba, *model.attention):
+        if not any(parameter.requires_grad for parameter in part.parameters()):
+            part.eval()
+
+
 def make_optimizer(
     model: BrainMT, *, lr: float, layer_decay: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:
     """AdamW with one group per (layer, decayed or not); each group carries its `peak_lr` and its `layer`.
 
     Args:
-        model: The bare model, not wrapped for distributed training: layers are found by parameter name.
+        model: The bare model, not wrapped for distributed training: layers are found by parameter name. Frozen
+            parameters get no group.
         lr: Peak learning rate of the head.
         layer_decay: Factor per layer below the head.
         weight_decay: Of the decayed parameters.
@@ -26,6 +50,8 @@ def make_optimizer(
     groups: dict[tuple[int, bool], dict] = {}
     top = _layer_of("head.", model)
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         layer = _layer_of(name, model)
         decays = parameter.ndim > 1 and name.rpartition(".")[2] not in NO_DECAY
         peak = lr * layer_decay ** (top - layer)
@@ -40,15 +66,29 @@ def make_optimizer(
     return torch.optim.AdamW(list(groups.values()), lr=lr, betas=betas, fused=True)
 
 
-def lr_share(step: int, *, steps: int, warmup: int) -> float:
-    """Share of the peak learning rate at optimizer step ``step`` (from 0): linear rise, then a cosine.
+def lr_share(
+    step: int, *, steps: int, warmup: int, restart: int = 0, mult: float = 1.0, gamma: float = 1.0
+) -> float:
+    """Share of the peak learning rate at optimizer step ``step`` (from 0): linear rise, then one or more cosines.
 
-    The last warm-up step has exactly the peak.
+    The last warm-up step has exactly the peak. With ``restart`` the rate jumps back up after every cosine (SGDR,
+    Loshchilov and Hutter 2017); the last one is cut where training ends.
+
+    Args:
+        step: Steps done.
+        steps: All steps of the training (count).
+        warmup: Steps of the linear rise (count).
+        restart: Steps of the first cosine (count); 0: one cosine to the end.
+        mult: Each cosine is this many times as long as the one before.
+        gamma: Each cosine starts at this share of the one before.
     """
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step + 1 - warmup) / max(steps - warmup, 1)
-    return LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    past, length, peak = step + 1 - warmup, float(restart or max(steps - warmup, 1)), 1.0
+    while restart and past > length:
+        past, length, peak = past - length, length * mult, peak * gamma
+    share = LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * min(past / length, 1.0)))
+    return peak * share
 
 
 def set_lr(optimizer: torch.optim.Optimizer, share: float) -> None:

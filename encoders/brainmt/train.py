@@ -1,7 +1,7 @@
 """Supervised training of BrainMT: one visible loop under Accelerate.
 
-Every random choice is a function of (seed, epoch, rank), so a run that was killed continues from its last
-epoch with the very same numbers.
+Every random choice is a function of (seed, step, process), and the order of windows one of (seed, epoch), so a run
+that was killed continues from its last checkpoint, in the middle of an epoch too, with the very same numbers.
 """
 
 import contextlib
@@ -13,30 +13,32 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from encoders.brainmt.checkpoint import from_pretrained, save_pretrained
-from encoders.brainmt.evaluation import evaluate, mean_scores, scores_by_target
-from encoders.brainmt.model import BrainMT
-from encoders.brainmt.model_config import PretrainBrainMT
-from encoders.brainmt.optimizer import lr_share, make_optimizer, set_lr
-from encoders.brainmt.resume import Progress, resume, save
+from encoders.brainmt.evaluation import Scores, evaluate, mean_scores
+from encoders.brainmt.losses import task_loss
+from encoders.brainmt.optimizer import freeze, lr_share, make_optimizer, set_lr, training_mode
+from encoders.brainmt.resume import resume, save, unsharded
+from encoders.brainmt.starting_weights import starting_model
 from encoders.brainmt.store import FMRIStore
-from encoders.brainmt.targets import Targets, masked_mse
-from encoders.brainmt.windows import FMRIWindows
+from encoders.brainmt.targets import Targets
+from encoders.brainmt.train_config import PretrainBrainMT
+from encoders.brainmt.training_data import patches_of, usable_people, window_order, windows_of
+from encoders.brainmt.training_log import TrainingLog
 from encoders.cohort import Cohort, Split
-from encoders.runs.artifact import PRIVATE, save_json, write_text
+from encoders.runs.artifact import PRIVATE, content_digest, save_json, write_text
 from encoders.runs.config import to_plain
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
+from encoders.runs.signals import Stop, catching_stops
 from encoders.runs.stage import release
-from encoders.runs.tracking import Tracker
 
-TEST_KIND, TEST_FORMAT = "neurohelix.brainmt_test", 1
+TEST_KIND, TEST_FORMAT = "neurohelix.brainmt_test", 2
 TEST_METRICS, LEFT_OUT = "test_metrics.json", "left_out.tsv"
-CHECK_EVERY = 50  # optimizer steps between looks at the loss, each of which waits for the GPU
-FEWEST = 3  # people with a label that a correlation needs
-NOT_TRAINING = ("study", "store", "splits", "participants", "preload", "wandb", "redo")
+LOWER_IS_BETTER = ("mse", "brier")
+# options that cannot change the result, and those that name files of this machine
+WITHOUT_EFFECT = ("preload", "wandb", "log_every", "save_minutes", "resume", "redo")
+NOT_TRAINING = ("study", "store", "splits", "participants", "weights", *WITHOUT_EFFECT)
 
 
 def train(
@@ -65,22 +67,39 @@ def train(
 
     Raises:
         InputError: too few people, targets that cannot be learned, or a loss that is not finite.
+        Stop: a signal asked for it; the run is saved.
     """
-    targets = Targets.fit(cohort, config.targets, split.train)
-    people, left_out = _usable(split, targets, store)
-    train_set = _windows(people["train"], targets, store, config, training=True)
-    val_set = _windows(people["val"], targets, store, config, training=False)
+    targets = Targets.fit(
+        cohort, config.targets, split.train, task=config.task, class_weights=config.class_weights
+    )
+    people, left_out = usable_people(split, targets, store)
+    frames = config.model.num_frames
+    train_set = windows_of(people["train"], targets, store, config, frames=frames, training=True)
+    val_set = windows_of(people["val"], targets, store, config, frames=frames, training=False)
     x, y, z = store.grid
-    bare = BrainMT(replace(config.model, grid=(y, x, z)), num_outputs=len(targets.names))
+    brain = patches_of(train_set) if config.model.tokens == "brain" else ()
+    start = starting_model(
+        config,
+        replace(config.model, grid=(y, x, z), brain_patches=brain),
+        targets=targets,
+        store=store,
+        split=split,
+    )
+    for sentence in start.said:
+        accelerator.print(sentence)
+    bare = start.model
+    freeze(bare, config.unfrozen_blocks)
     optimizer = make_optimizer(
         bare,
         lr=config.lr,
-        layer_decay=config.layer_decay,
+        layer_decay=config.decay_per_layer,
         weight_decay=config.weight_decay,
         betas=config.betas,
     )
+    if config.compile:
+        bare.compile_dense()
     model, optimizer = accelerator.prepare(bare, optimizer)
-    state = resume(folder, bare, optimizer, accelerator)
+    state = resume(folder, bare, optimizer, accelerator, which=config.resume)
 
     world, rank = accelerator.num_processes, accelerator.process_index
     per_step = config.batch_size * config.accumulate * world
@@ -90,96 +109,130 @@ def train(
             f"{len(train_set)} training runs do not fill one step of {per_step} windows; "
             f"lower batch_size, accumulate or the number of processes"
         )
-    steps, warmup = steps_per_epoch * config.epochs, round(steps_per_epoch * config.warmup_epochs)
+    schedule = {
+        "steps": steps_per_epoch * config.epochs,
+        "warmup": round(steps_per_epoch * config.warmup_epochs),
+        "restart": round(steps_per_epoch * config.restart_epochs),
+        "mult": config.restart_mult,
+        "gamma": config.restart_gamma,
+    }
     card = {
-        "targets": {"names": targets.names, "mean": targets.mean.tolist(), "sd": targets.sd.tolist()},
-        "preprocessing": {"store_digest": store.digest, "options": store.options},
+        "targets": targets.to_card(),
+        "preprocessing": {
+            "id": content_digest(store.options),
+            "store_digest": store.digest,
+            "options": store.options,
+        },
         # the validation people chose the epoch: they have been seen too
-        "trained_on": {"split_digest": split.digest, "ids": sorted(people["train"] + people["val"])},
+        "trained_on": {
+            "split_digest": split.digest,
+            "ids": sorted({*people["train"], *people["val"], *start.seen}),
+        },
+        "started_from": start.origin,
         "training": {k: v for k, v in to_plain(config).items() if k not in NOT_TRAINING},
         "versions": {"neurohelix": release(), "torch": str(torch.__version__)},
     }
-    tracker = None
     if accelerator.is_main_process:
-        tracker = _tracker(folder, config, state)
         write_text(folder / LEFT_OUT, "".join(left_out), mode=PRIVATE)
+    log = TrainingLog(folder, config, state, bare.config, frames=frames, accelerator=accelerator)
 
-    bar = progress(range(steps), "training BrainMT", unit="step")
+    bar = progress(range(schedule["steps"]), "training BrainMT", unit="step")
     bar.update(state.step)
-    while state.epoch < config.epochs and not 0 < config.patience <= state.waited:
-        start = time.perf_counter()
-        torch.manual_seed(int(np.random.default_rng((config.seed, state.epoch, rank)).integers(2**62)))
-        order = np.random.default_rng((config.seed, state.epoch)).permutation(len(train_set))
-        model.train()
-        losses, checked, norms = [], [], []
-        for first in range(0, steps_per_epoch * per_step, per_step):
-            chosen = order[first : first + per_step]
-            labels = max(int(torch.isfinite(train_set.targets[chosen]).sum()), 1)
-            own = chosen[rank::world].tolist()
-            for k in range(config.accumulate):
-                batch = own[k * config.batch_size : (k + 1) * config.batch_size]
-                frames, wanted = train_set.batch(batch, state.epoch, device=accelerator.device)
-                waiting = k + 1 < config.accumulate  # gradients are averaged over processes only at the end
-                with accelerator.no_sync(model) if waiting else contextlib.nullcontext():
-                    loss = masked_mse(model(frames), wanted, labels=labels / (world * config.accumulate))
-                    accelerator.backward(loss / config.accumulate)
-                losses.append(loss.detach() / config.accumulate)
-            norms.append(accelerator.clip_grad_norm_(model.parameters(), config.clip))
-            set_lr(optimizer, lr_share(state.step, steps=steps, warmup=warmup))
-            optimizer.step()
-            optimizer.zero_grad()
-            state.step += 1
-            bar.update()
-            if state.step % CHECK_EVERY == 0 or len(norms) == steps_per_epoch:
-                checked += _step_losses(losses, state.step, config.accumulate, accelerator)
-                losses = []
+    saved = time.monotonic()
+    with catching_stops() as stop:
+        while state.epoch < config.epochs and not 0 < config.patience <= state.waited:
+            order = window_order(config.seed, state.epoch, len(train_set))
+            training_mode(bare)
+            for place in range(state.step - state.epoch * steps_per_epoch, steps_per_epoch):
+                torch.manual_seed(int(np.random.default_rng((config.seed, state.step, rank)).integers(2**62)))
+                chosen = order[place * per_step : (place + 1) * per_step].tolist()
+                labels = max(int(torch.isfinite(train_set.targets[chosen]).sum()), 1)
+                own, losses = chosen[rank::world], []
+                for k in range(config.accumulate):
+                    batch = own[k * config.batch_size : (k + 1) * config.batch_size]
+                    volumes, wanted = train_set.batch(batch, state.epoch, device=accelerator.device)
+                    waiting = k + 1 < config.accumulate  # processes average their gradients at the end
+                    with accelerator.no_sync(model) if waiting else contextlib.nullcontext():
+                        share = labels / (world * config.accumulate)
+                        loss = task_loss(
+                            model(volumes), wanted, targets.columns, regression=config.loss, labels=share
+                        )
+                        accelerator.backward(loss / config.accumulate)
+                    losses.append(loss.detach() / config.accumulate)
+                norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+                set_lr(optimizer, lr_share(state.step, **schedule))
+                optimizer.step()
+                optimizer.zero_grad()
+                state.step += 1
+                bar.update()
 
-        state.epoch += 1
-        scalars = {
-            "epoch": state.epoch,
-            "train_loss": float(np.mean(checked)),
-            "lr": optimizer.param_groups[-1]["lr"],
-            "grad_norm": float(torch.stack(norms).mean()),
-            "windows_per_s": steps_per_epoch * per_step / (time.perf_counter() - start),
-        }
-        if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
-            scores = evaluate(bare, val_set, batch_size=2 * config.batch_size, accelerator=accelerator)
-            scalars |= mean_scores("val", scores)
-            score = scalars["val_r"] if config.select_by == "r" else -scalars["val_mse"]
-            state.waited += 1
-            if state.best is None or score > state.best:
-                state.best, state.best_epoch, state.waited = score, state.epoch, 0
-                if accelerator.is_main_process:
-                    found = {"epoch": state.epoch, "validation": scores_by_target(scores, targets.names)}
-                    save_pretrained(bare, best, {**card, **found})
-            bar.set_postfix(loss=f"{scalars['train_loss']:.3f}", val_r=f"{scalars['val_r']:.3f}")
-        if tracker is not None:
-            tracker.log(state.step, scalars)
+                epoch_ends = place + 1 == steps_per_epoch
+                runs = [train_set.run_of(index).name for index in chosen]
+                log.step(torch.stack(losses).sum(), norm, runs, lr=optimizer.param_groups[-1]["lr"])
+                due = not epoch_ends and time.monotonic() - saved > 60 * config.save_minutes
+                stopping, saving = _anyone((bool(stop.number), due), accelerator)
+                if not epoch_ends and (stopping or saving):
+                    log.check()
+                    save(folder, state, bare, optimizer, accelerator)
+                    saved = time.monotonic()
+                    if stopping:
+                        log.close()
+                        raise _stopped(state.step, stop.code)
+
+            scalars = log.epoch()
+            state.epoch += 1
+            if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
+                scores = evaluate(
+                    bare, val_set, targets, batch_size=2 * config.batch_size, accelerator=accelerator
+                )
+                scalars |= mean_scores("val", scores)
+                score = scalars.get(f"val_{config.metric}", float("nan"))
+                score = -score if config.metric in LOWER_IS_BETTER else score
+                state.waited += 1
+                if state.best is None or score > state.best:
+                    state.best, state.best_epoch, state.waited = score, state.epoch, 0
+                    whole = unsharded(bare)
+                    if accelerator.is_main_process:
+                        save_pretrained(
+                            whole, best, {**card, "epoch": state.epoch, "validation": _finite(scores)}
+                        )
+                bar.set_postfix({"loss": f"{scalars['train_loss']:.3f}", config.metric: f"{abs(score):.3f}"})
+            log.write(scalars)
             save(folder, state, bare, optimizer, accelerator)
+            saved = time.monotonic()
+            if _anyone((bool(stop.number),), accelerator)[0] and state.epoch < config.epochs:
+                log.close()
+                raise _stopped(state.step, stop.code)
     bar.close()
-    if tracker is not None:
-        tracker.close()
+    log.close()
     accelerator.wait_for_everyone()  # the best model is on disk
 
     tested, _ = from_pretrained(best, device=accelerator.device)
-    test_set = _windows(people["test"], targets, store, config, training=False)
-    scores = evaluate(tested, test_set, batch_size=2 * config.batch_size, accelerator=accelerator)
+    test_set = windows_of(people["test"], targets, store, config, frames=frames, training=False)
+    scores = evaluate(tested, test_set, targets, batch_size=2 * config.batch_size, accelerator=accelerator)
+    means = mean_scores("test", scores)
     if accelerator.is_main_process:
-        content = {"people": len(people["test"]), "epoch": state.best_epoch}
-        content |= {"mean": mean_scores("test", scores), "targets": scores_by_target(scores, targets.names)}
-        save_json(folder / TEST_METRICS, TEST_KIND, TEST_FORMAT, content)
-    correlations = zip(targets.names, scores["r"], strict=True)
+        content = {"people": len(people["test"]), "epoch": state.best_epoch, "mean": means}
+        save_json(
+            folder / TEST_METRICS,
+            TEST_KIND,
+            TEST_FORMAT,
+            {**content, "targets": _finite(scores)},
+            mode=PRIVATE,
+        )
+    each = ", ".join(f"{name} {of_target[config.metric]:.2f}" for name, of_target in scores.items())
     return {
         "training_people": len(people["train"]),
         "validation_people": len(people["val"]),
         "held_out_people": len(people["test"]),
         "left_out_for_want_of_a_scan_or_label": f"{len(left_out)} (listed in {LEFT_OUT})" if left_out else 0,
-        "parameters": sum(p.numel() for p in bare.parameters()),
+        "parameters": sum(p.numel() for p in tested.parameters()),
+        "trained_parameters": sum(p.numel() for p in bare.parameters() if p.requires_grad),
         "optimizer_steps": state.step,
         "best_epoch": f"{state.best_epoch} of {state.epoch}",
-        "validation_" + config.select_by: abs(state.best or 0.0),
-        "held_out_r": ", ".join(f"{name} {r:.2f}" for name, r in correlations),
-        "held_out_mean_r": mean_scores("test", scores)["test_r"],
+        f"validation_{config.metric}": abs(state.best or 0.0),
+        f"held_out_{config.metric}": each,
+        f"held_out_mean_{config.metric}": means.get(f"test_{config.metric}", float("nan")),
     }
 
 
@@ -190,66 +243,23 @@ def pick_precision(wanted: str) -> str:
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
-def _usable(split: Split, targets: Targets, store: FMRIStore) -> tuple[dict[str, list[str]], list[str]]:
-    """Fold -> people with a scan and a label; and a line about each person left out."""
-    scanned, people, left_out = set(store.subjects), {}, []
-    for fold in ("train", "val", "test"):
-        everyone = getattr(split, fold)
-        labelled = set(targets.labelled(everyone))
-        people[fold] = [name for name in everyone if name in scanned and name in labelled]
-        for name in sorted(set(everyone) - set(people[fold])):
-            left_out.append(f"{name}\t{fold}\t{'no label' if name in scanned else 'no scan'}\n")
-        if len(people[fold]) < FEWEST:
-            raise InputError(
-                f"{len(people[fold])} of the {len(everyone)} {fold} people have a scan in {store.folder} and a "
-                f"label in the participants table, but {FEWEST} were wanted; check their ids, or split anew"
-            )
-    return people, left_out
+def _anyone(wishes: tuple[bool, ...], accelerator: Accelerator) -> list[bool]:
+    """Whether any process has each of the wishes; all processes must act alike."""
+    if accelerator.num_processes == 1:
+        return list(wishes)
+    counts = torch.tensor([float(wish) for wish in wishes], device=accelerator.device)
+    return (accelerator.reduce(counts, reduction="sum") > 0).tolist()
 
 
-def _windows(
-    people: list[str], targets: Targets, store: FMRIStore, config: PretrainBrainMT, *, training: bool
-) -> FMRIWindows:
-    windows = FMRIWindows(
-        store,
-        frames=config.model.num_frames,
-        subjects=people,
-        targets=targets.values,
-        windows_per_run=1 if training else config.eval_windows,
-        training=training,
-        seed=config.seed,
-        preload=config.preload,
+def _stopped(step: int, code: int) -> Stop:
+    return Stop(
+        f"stopped as asked at optimizer step {step}, saved; run the same command again to continue", code=code
     )
-    if not config.preload:  # which checks each run itself
-        for run in progress(windows.runs, "checking the fMRI store", unit="run"):
-            store.verify(run)
-    return windows
 
 
-def _tracker(folder: Path, config: PretrainBrainMT, state: Progress) -> Tracker:
-    tracker = Tracker(
-        folder,
-        project=config.wandb,
-        config=to_plain(config),
-        run_id=state.wandb_id,
-        resume_step=state.step or None,
-    )
-    state.wandb_id = tracker.run_id
-    return tracker
-
-
-def _step_losses(losses: list[Tensor], step: int, accumulate: int, accelerator: Accelerator) -> list[float]:
-    """Loss of each optimizer step up to ``step``, over all processes.
-
-    Raises:
-        InputError: one is not finite; the message names it.
-    """
-    batches = accelerator.reduce(torch.stack(losses), reduction="mean").cpu()
-    by_step = batches.unflatten(0, (-1, accumulate)).sum(1)
-    if not bool(torch.isfinite(by_step).all()):
-        place = int((~torch.isfinite(by_step)).nonzero()[0])
-        raise InputError(
-            f"the loss is {by_step[place].item()} at optimizer step {step - len(by_step) + place + 1}; lower lr "
-            f"or clip, or check the scans of this epoch; what was saved before it is kept"
-        )
-    return by_step.tolist()
+def _finite(scores: Scores) -> dict[str, dict[str, float | None]]:
+    """Scores as JSON values; what is undefined becomes null."""
+    return {
+        name: {metric: value if np.isfinite(value) else None for metric, value in of_target.items()}
+        for name, of_target in scores.items()
+    }

@@ -55,8 +55,17 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def unfinished(folder: Path) -> list[Path]:
+    """What a process left behind that was killed while it saved; never counted as a checkpoint."""
+    return sorted(folder.glob(".step-*.tmp"))
+
+
+def load_checkpoint(path: Path, *, advice: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a checkpoint; returns (states, progress). Random generators are restored by :func:`set_random_state`.
+
+    Args:
+        path: Its folder.
+        advice: How to continue from the checkpoint before it, if there is one; default: delete this one.
 
     Raises:
         InputError: a file is missing or damaged; the message names an older checkpoint if there is one.
@@ -66,7 +75,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         content = load_json(path / "state.json", KIND, FORMAT)
     except InputError as cause:
         older = [p.name for p in checkpoints(path.parent) if p.name < path.name]
-        advice = f"delete {path} to resume from {older[-1]}" if older else "start again with --redo=true"
+        advice = (
+            (advice or f"delete {path} to resume from {older[-1]}")
+            if older
+            else "start again with --redo=true"
+        )
         raise InputError(f"checkpoint {path.name} cannot be read ({cause}); {advice}") from cause
     state = _unflatten(content["plain"], tensors)
     return {**state["states"], "random": state["random"]}, content["progress"]

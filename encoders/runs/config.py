@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from encoders.runs.errors import InputError
+from encoders.runs.signals import Stop
 from encoders.runs.study import DEMO, DEMO_SETTINGS
 
 Config = TypeVar("Config")
@@ -81,6 +82,9 @@ def command(main: Callable[[Any], int | None]) -> Callable[..., int]:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except Stop as stop:
+            print(f"{prog}: {stop}", file=sys.stderr)
+            return stop.code
         except KeyboardInterrupt:
             print(f"\n{prog}: interrupted; run the same command again to resume", file=sys.stderr)
             return 130

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from encoders.brainmt.checkpoint import from_pretrained
-from encoders.brainmt.model_config import BrainMTConfig, PretrainBrainMT
+from encoders.brainmt.model_config import BrainMTConfig
+from encoders.brainmt.train_config import PretrainBrainMT
 from encoders.cohort import Split
 from encoders.runs.artifact import load_json, load_tensors
-from encoders.runs.checkpoint import checkpoints
+from encoders.runs.checkpoint import checkpoints, unfinished
 from encoders.runs.config import parse
 from encoders.runs.study import Study
 from encoders.runs.tracking import read_metrics
@@ -52,6 +53,11 @@ def copy_of(study, folder):
     return Study(folder)
 
 
+def epochs_of(study):
+    """Lines of metrics.jsonl that end an epoch."""
+    return [line for line in read_metrics(study.run_folder("pretrain_brainmt")) if "epoch" in line]
+
+
 def weights(study):
     """Tensors of the best model, and of the last checkpoint with its optimizer."""
     best, _ = load_tensors(study.path("brainmt") / "model.safetensors", "neurohelix.brainmt", 1)
@@ -63,23 +69,30 @@ def test_training_leaves_a_model_that_says_what_it_has_seen(trained):
     split = Split.load(trained.path("splits"))
     model, card = from_pretrained(trained.path("brainmt"))
     assert card["trained_on"] == {"split_digest": split.digest, "ids": sorted(split.train + split.val)}
-    assert card["targets"]["names"] == ["trait_1", "trait_2"] and len(card["targets"]["sd"]) == 2
+    assert [target["name"] for target in card["targets"]] == ["trait_1", "trait_2"]
+    assert all(target["sd"] > 0 for target in card["targets"])
     assert model.config.grid == (7, 5, 6) and not model.training
     people = json.loads((trained.path("brainmt") / "card.json").read_text())["content"]
     assert people["weights_sha256"] == card["weights_sha256"]
 
-    lines = read_metrics(trained.run_folder("pretrain_brainmt"))
+    lines = epochs_of(trained)
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
-    assert {"train_loss", "lr", "grad_norm", "windows_per_s", "val_mse", "val_r"} <= set(lines[-1])
+    assert {"train_loss", "lr", "grad_norm", "val_mse", "val_mae", "val_r", "val_r2"} <= set(lines[-1])
+    steps = [line for line in read_metrics(trained.run_folder("pretrain_brainmt")) if "epoch" not in line]
+    assert [line["step"] for line in steps] == [10, 20]
+    for line in steps:
+        assert {"loss", "lr", "grad_norm"} <= set(line) and all(
+            line[name] > 0 for name in ("step_s", "windows_per_s", "peak_memory_gib", "mfu")
+        )
     tested = load_json(
-        trained.run_folder("pretrain_brainmt") / "test_metrics.json", "neurohelix.brainmt_test", 1
+        trained.run_folder("pretrain_brainmt") / "test_metrics.json", "neurohelix.brainmt_test", 2
     )
     assert tested["people"] == len(split.test) == 7
     assert set(tested["targets"]) == {"trait_1", "trait_2"} and tested["targets"]["trait_1"]["n"] == 7
 
 
 def test_it_learns(trained):
-    lines = read_metrics(trained.run_folder("pretrain_brainmt"))
+    lines = epochs_of(trained)
     assert lines[-1]["train_loss"] < 0.8 * lines[0]["train_loss"]
 
 
@@ -92,35 +105,98 @@ def test_again_does_nothing_and_other_options_are_refused(trained, capsys):
     assert (trained.path("brainmt") / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_killed_in_the_middle_it_continues_to_the_same_bits(made, trained, tmp_path):
-    study = copy_of(made, tmp_path / "study")
-    folder = study.run_folder("pretrain_brainmt") / "checkpoints"
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, f"--study={study.folder}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=tmp_path,
-    )
-    deadline = time.monotonic() + 120
-    while not checkpoints(folder) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert 1 <= len(read_metrics(study.run_folder("pretrain_brainmt"))) < 4
+def metrics_of(study):
+    """All lines without what depends on the clock and the machine."""
+    clocks = ("step_s", "windows_per_s", "peak_memory_gib", "mfu")
+    lines = read_metrics(study.run_folder("pretrain_brainmt"))
+    return [{name: value for name, value in line.items() if name not in clocks} for line in lines]
 
-    assert main([f"--study={study.folder}"]) == 0
-    for ours, wanted in zip(weights(study), weights(trained), strict=True):
+
+def assert_same_bits(study, wanted_study):
+    for ours, wanted in zip(weights(study), weights(wanted_study), strict=True):
         assert ours.keys() == wanted.keys()
         for name in ours:
             np.testing.assert_array_equal(ours[name], wanted[name], err_msg=name)
-    scores = [
-        [
-            (line["step"], line["train_loss"], line["val_r"])
-            for line in read_metrics(s.run_folder("pretrain_brainmt"))
-        ]
-        for s in (study, trained)
-    ]
-    assert scores[0] == scores[1]
+    assert metrics_of(study) == metrics_of(wanted_study)
+
+
+def start(study, *options):
+    command = [sys.executable, str(SCRIPT), f"--study={study.folder}", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(process, happened):
+    deadline = time.monotonic() + 300
+    while not happened() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    assert process.poll() is None, process.communicate()
+
+
+ALWAYS = "--save_minutes=0"  # a checkpoint after every step
+
+
+@pytest.mark.parametrize("moment", ["in an epoch", "while saving", "at the first save"])
+def test_killed_at_any_moment_it_continues_to_the_same_bits(made, trained, tmp_path, moment):
+    study = copy_of(made, tmp_path / "study")
+    folder = study.run_folder("pretrain_brainmt") / "checkpoints"
+    process = start(study, ALWAYS)
+    if moment == "in an epoch":
+        wait_until(process, lambda: any(path.name >= "step-00000007" for path in checkpoints(folder)))
+    elif moment == "while saving":
+        wait_until(process, lambda: len(checkpoints(folder)) == 2 and unfinished(folder))
+    else:
+        wait_until(process, lambda: unfinished(folder))
+    process.kill()
+    process.communicate()
+    done = [path.name for path in checkpoints(folder)]
+    assert done if moment != "at the first save" else len(done) <= 1
+    assert not study.path("brainmt").with_name("test_metrics.json").exists()
+
+    assert main([f"--study={study.folder}", ALWAYS]) == 0
+    assert unfinished(folder) == []
+    assert_same_bits(study, trained)
+
+
+def test_a_scheduler_that_says_stop_gets_a_saved_run_and_its_exit_code(made, trained, tmp_path):
+    study = copy_of(made, tmp_path / "study")
+    lines = study.run_folder("pretrain_brainmt") / "metrics.jsonl"
+    process = start(study)
+    wait_until(process, lambda: lines.exists() and '"epoch": 1' in lines.read_text())
+    process.terminate()
+    said = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped as asked at optimizer step" in said and "Traceback" not in said
+    assert main([f"--study={study.folder}"]) == 0
+    assert_same_bits(study, trained)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(made, trained, tmp_path, capsys):
+    study = copy_of(made, tmp_path / "study")
+    process = start(study, ALWAYS)
+    folder = study.run_folder("pretrain_brainmt") / "checkpoints"
+    wait_until(process, lambda: len(checkpoints(folder)) == 2)
+    process.kill()
+    process.communicate()
+    newest = checkpoints(folder)[-1] / "tensors.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-3] ^= 4
+    newest.write_bytes(content)
+    assert main([f"--study={study.folder}"]) == 2
+    said = capsys.readouterr().err
+    assert "damaged" in said and "--resume=older" in said
+    assert main([f"--study={study.folder}", "--resume=older"]) == 0
+    assert_same_bits(study, trained)
+
+
+def test_accumulated_and_checkpointed_training_equals_large_batches(made, tmp_path):
+    whole, parts = (copy_of(made, tmp_path / name) for name in ("whole", "parts"))
+    still = "--model.drop_path=0"
+    assert main([f"--study={whole.folder}", still]) == 0
+    options = ["--batch_size=2", "--accumulate=2", "--model.use_checkpoint=true"]
+    assert main([f"--study={parts.folder}", still, *options]) == 0
+    for a, b in zip(epochs_of(whole), epochs_of(parts), strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
+        assert a["val_mse"] == pytest.approx(b["val_mse"], rel=1e-4)
 
 
 def test_two_processes_give_the_metrics_of_one(made, tmp_path):
@@ -139,13 +215,13 @@ def test_two_processes_give_the_metrics_of_one(made, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("pretrain_brainmt: done") == 1
     one, two = (
-        load_json(s.run_folder("pretrain_brainmt") / "test_metrics.json", "neurohelix.brainmt_test", 1)
+        load_json(s.run_folder("pretrain_brainmt") / "test_metrics.json", "neurohelix.brainmt_test", 2)
         for s in (alone, study)
     )
     assert one["people"] == two["people"] == 7
     for target in ("trait_1", "trait_2"):
         assert one["targets"][target]["mse"] == pytest.approx(two["targets"][target]["mse"], rel=0.01)
-    lines = [read_metrics(s.run_folder("pretrain_brainmt")) for s in (alone, study)]
+    lines = [epochs_of(s) for s in (alone, study)]
     for a, b in zip(*lines, strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.01)
         assert a["val_mse"] == pytest.approx(b["val_mse"], rel=0.01)

@@ -11,8 +11,9 @@ import torch
 from encoders.brainmt import embed as embedding
 from encoders.brainmt.checkpoint import save_pretrained
 from encoders.brainmt.embed import embed
+from encoders.brainmt.embed_config import EmbedFMRI
 from encoders.brainmt.model import BrainMT
-from encoders.brainmt.model_config import BrainMTConfig, EmbedFMRI
+from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.windows import scatter
 from encoders.runs.errors import InputError

@@ -5,22 +5,21 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.inference import subject_means, window_outputs
+from encoders.brainmt.losses import task_loss
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.optimizer import LAST_SHARE, lr_share, make_optimizer
+from encoders.brainmt.optimizer import LAST_SHARE, freeze, lr_share, make_optimizer, training_mode
 from encoders.brainmt.store import FMRIStore
-from encoders.brainmt.targets import Targets, masked_mse, regression_metrics
+from encoders.brainmt.targets import Target
 from encoders.brainmt.windows import FMRIWindows
-from encoders.cohort import Cohort, Split
+from encoders.cohort import Split
 from encoders.runs.devices import accelerator as make_accelerator
-from encoders.runs.errors import InputError
 from encoders.runs.tracking import read_metrics
 from scripts.pretrain_brainmt import main
 
@@ -117,52 +116,58 @@ def test_schedule_is_per_step_and_reaches_exactly_the_peak():
     )
 
 
-def test_targets_are_scaled_by_the_training_people_alone(tmp_path):
-    study = tiny.make_study(tmp_path / "study")
-    cohort, split = Cohort.load(study.path("participants")), Split.load(study.path("splits"))
-    targets = Targets.fit(cohort, ["trait_*"], split.train)
-    z = targets.of(split.train)
-    np.testing.assert_allclose(np.nanmean(z, 0), 0, atol=1e-6)
-    np.testing.assert_allclose(np.nanstd(z, 0), 1, atol=1e-6)
-    assert np.isnan(z).sum() == 2 and abs(np.mean(targets.of(split.test))) > 1e-3
-    assert targets.labelled([*split.train, "sub-unknown"]) == split.train
-    with pytest.raises(InputError, match="no column that matches target 'iq'"):
-        Targets.fit(cohort, ["iq"], split.train)
+def test_warm_restarts_jump_back_to_a_lower_peak_after_longer_and_longer_cosines():
+    options = {"steps": 34, "warmup": 4, "restart": 10, "mult": 2.0, "gamma": 0.5}
+    shares = np.array([lr_share(step, **options) for step in range(34)])
+    assert shares[3] == 1.0 and shares[13] == pytest.approx(LAST_SHARE)
+    assert 0.49 < shares[14] < 0.5 and all(np.diff(shares[14:34]) < 0)
+    assert shares[33] == pytest.approx(0.5 * LAST_SHARE)
+    once = [lr_share(step, steps=34, warmup=4) for step in range(34)]
+    assert once == [lr_share(step, steps=34, warmup=4, restart=30) for step in range(34)]
 
 
-def test_targets_that_cannot_be_learned_are_refused(tmp_path):
-    path = tmp_path / "participants.tsv"
-    path.write_text("participant_id\ta\tb\ns1\t1\tlow\ns2\t1\thigh\n", encoding="utf-8")
-    cohort = Cohort.load(path)
-    with pytest.raises(InputError, match="'a' does not vary"):
-        Targets.fit(cohort, ["a"], ["s1", "s2"])
-    with pytest.raises(InputError, match="'b' holds 'low' for s1"):
-        Targets.fit(cohort, ["b"], ["s1", "s2"])
+@pytest.mark.parametrize(
+    "blocks, trained",
+    [(0, {"head"}), (1, {"head", "attention"}), (3, {"head", "attention", "mamba", "norm_f"})],
+)
+def test_partial_unfreezing_trains_the_last_blocks_alone(blocks, trained):
+    model = small_model(drop_path=0.5)
+    freeze(model, blocks)
+    free = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.partition(".")[0] for name in free} == trained
+    assert not any(name.startswith(("attention.0", "mamba.0")) for name in free if blocks == 1)
+    optimizer = make_optimizer(model, lr=0.1, layer_decay=1.0, weight_decay=0.0, betas=(0.9, 0.999))
+    training_mode(model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model(torch.randn(2, 4, 1, 16, 16, 16)).square().sum().backward()
+    optimizer.step()
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed <= free and {name.partition(".")[0] for name in changed} == trained
+    assert model.training and model.stem.training is False  # no drop path in what is frozen
+    assert model.attention[-1].training == (blocks > 0)
 
 
-def test_missing_labels_have_no_loss_and_no_gradient():
+def test_blocks_that_the_embedding_does_not_read_are_not_trained():
+    model = small_model(embedding="voxel")
+    freeze(model, None)
+    assert {name.partition(".")[0] for name, p in model.named_parameters() if not p.requires_grad} == {
+        "attention"
+    }
+    freeze(model, 1)
+    assert {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {
+        "mamba",
+        "norm_f",
+        "head",
+    }
+
+
+def test_the_batch_may_be_cut_in_any_way_without_changing_the_loss():
     wanted = torch.tensor([[1.0, torch.nan], [torch.nan, 3.0], [2.0, 2.0]])
-    predicted = torch.zeros(3, 2, requires_grad=True)
-    loss = masked_mse(predicted, wanted)
-    loss.backward()
-    assert loss.item() == pytest.approx((1 + 9 + 4 + 4) / 4)
-    assert predicted.grad.isfinite().all()
-    assert predicted.grad[0, 1] == predicted.grad[1, 0] == 0 != predicted.grad[0, 0]
-    halves = [masked_mse(predicted[k], wanted[k], labels=4 / 2) for k in (slice(0, 1), slice(1, 3))]
-    assert (sum(halves) / 2).item() == pytest.approx(loss.item())
-
-
-def test_metrics_against_pandas():
-    rng = np.random.default_rng(0)
-    wanted = rng.standard_normal((30, 3))
-    predicted = wanted + rng.standard_normal((30, 3))
-    predicted[:, 2] = 0.5
-    wanted[3, 0] = np.nan
-    scores = regression_metrics(predicted, wanted)
-    frame = pd.DataFrame({"p": predicted[:, 0], "w": wanted[:, 0]})
-    assert scores["r"][0] == pytest.approx(frame.corr().loc["p", "w"])
-    assert scores["mse"][0] == pytest.approx(((frame.p - frame.w) ** 2).mean())
-    assert scores["n"].tolist() == [29, 30, 30] and np.isnan(scores["r"][2])
+    predicted, columns = torch.zeros(3, 2), [Target(name="a"), Target(name="b")]
+    whole = task_loss(predicted, wanted, columns)
+    halves = [task_loss(predicted[k], wanted[k], columns, labels=4 / 2) for k in (slice(0, 1), slice(1, 3))]
+    assert whole.item() == pytest.approx((1 + 9 + 4 + 4) / 4)
+    assert (sum(halves) / 2).item() == pytest.approx(whole.item())
 
 
 def test_windows_are_averaged_per_run_then_per_person(tmp_path):
@@ -189,7 +194,7 @@ def test_the_model_can_fit_a_few_scans():
     optimizer = make_optimizer(model, lr=5e-3, layer_decay=1.0, weight_decay=0.0, betas=(0.9, 0.999))
     losses = []
     for _ in range(120):
-        loss = masked_mse(model(x), wanted)
+        loss = task_loss(model(x), wanted, [Target(name="a"), Target(name="b")])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -202,7 +207,11 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path, capsys):
     assert main([f"--study={study.folder}"]) == 2
     message = capsys.readouterr().err.partition("error: ")[2]
     assert message.startswith("the loss is nan at optimizer step ")
-    assert 1 <= int(message.split("optimizer step ")[1].split(";")[0]) <= 5
+    step = int(message.split("optimizer step ")[1].split(";")[0])
+    assert 1 <= step <= 5
+    listed = study.run_folder("pretrain_brainmt") / "not_finite.tsv"
+    assert "sub-0004_task-rest_run-1" in listed.read_text() and str(listed) in message
+    assert listed.stat().st_mode & 0o777 == 0o600
     assert not study.path("brainmt").exists()
 
 

@@ -1,0 +1,81 @@
+"""Who a training run may use, and their windows."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from encoders.brainmt.patches import brain_patches
+from encoders.brainmt.store import FMRIStore
+from encoders.brainmt.targets import Targets
+from encoders.brainmt.train_config import PretrainBrainMT
+from encoders.brainmt.windows import FMRIWindows
+from encoders.cohort import Split
+from encoders.cohort.splits import FOLDS
+from encoders.runs.errors import InputError
+from encoders.runs.progress import progress
+
+FEWEST = 3  # people with a label that a correlation needs
+
+
+def usable_people(split: Split, targets: Targets, store: FMRIStore) -> tuple[dict[str, list[str]], list[str]]:
+    """Fold -> people with a scan and a label; and a line about each person left out.
+
+    Raises:
+        InputError: fewer than three in a fold.
+    """
+    scanned, people, left_out = set(store.subjects), {}, []
+    for fold in FOLDS:
+        everyone = getattr(split, fold)
+        labelled = set(targets.labelled(everyone))
+        people[fold] = [name for name in everyone if name in scanned and name in labelled]
+        for name in sorted(set(everyone) - set(people[fold])):
+            left_out.append(f"{name}\t{fold}\t{'no label' if name in scanned else 'no scan'}\n")
+        if len(people[fold]) < FEWEST:
+            raise InputError(
+                f"{len(people[fold])} of the {len(everyone)} {fold} people have a scan in {store.folder} and a "
+                f"label in the participants table, but {FEWEST} were wanted; check their ids, or split anew"
+            )
+    return people, left_out
+
+
+def windows_of(
+    people: Sequence[str],
+    targets: Targets,
+    store: FMRIStore,
+    config: PretrainBrainMT,
+    *,
+    frames: int,
+    training: bool,
+) -> FMRIWindows:
+    """Random windows for training, evenly spaced ones for evaluation; every run is checked against its sha256."""
+    windows = FMRIWindows(
+        store,
+        frames=frames,
+        subjects=people,
+        targets=targets.values,
+        windows_per_run=1 if training else config.eval_windows,
+        training=training,
+        seed=config.seed,
+        preload=config.preload,
+    )
+    if not config.preload:  # which checks each run itself
+        for run in progress(windows.runs, "checking the fMRI store", unit="run"):
+            store.verify(run)
+    return windows
+
+
+def patches_of(windows: FMRIWindows) -> tuple[int, ...]:
+    """Patches that the brain mask of at least one run touches."""
+    found: set[int] = set()
+    known: set[bytes] = set()
+    for run in windows.runs:
+        mask_index = windows.store.mask_index(run)
+        if (key := mask_index.tobytes()) not in known:  # runs of one cohort mostly share a mask
+            known.add(key)
+            found |= brain_patches(mask_index, run.grid)
+    return tuple(sorted(found))
+
+
+def window_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Order of the training windows in an epoch, the same on every process."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
