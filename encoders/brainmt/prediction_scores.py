@@ -1,0 +1,246 @@
+"""Scores of predictions with intervals, and BrainMT against each baseline on the same people and resamples.
+
+Glossary: S people · B resamples.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from encoders.brainmt.predict import BRAINMT, Predictions
+from encoders.brainmt.predict_config import PredictBrainMT
+from encoders.brainmt.targets import Target
+from encoders.stats.bootstrap import cluster_weights
+from encoders.stats.delong import DeLong, delong_interval, delong_test
+from encoders.stats.paired import Resampled, paired_difference, resample_scores
+
+KIND, FORMAT = "neurohelix.brainmt_predictions", 1
+UNSEEN = "unseen"
+TITLES = {
+    "brainmt": "BrainMT",
+    "connectome_tangent": "tangent connectome",
+    "connectome_correlation": "correlation connectome",
+    "confounds": "confounds alone",
+    "mean": "mean of the training people",
+}
+
+
+def main_metric(target: Target | Mapping[str, Any]) -> str:
+    """The metric that models are compared by: `auroc` for classes, `r2` for numbers."""
+    classes = target.classes if isinstance(target, Target) else target["classes"]
+    return "auroc" if classes else "r2"
+
+
+def people_sets(found: Predictions, people: str) -> dict[str, Bool[np.ndarray, " S"]]:
+    """Name -> who is scored together: those the model has not seen first, then everyone asked for.
+
+    Args:
+        found: Predictions.
+        people: The option `people`: `test`, `val`, `train` or `all`.
+    """
+    everyone = np.ones(len(found.ids), bool)
+    if people != "test" and found.unseen is not None and found.unseen.any():
+        return {UNSEEN: found.unseen, people: everyone}
+    return {people: everyone}
+
+
+def scored(found: Predictions, *, people: str, bootstraps: int, seed: int) -> dict[str, Any]:
+    """Target -> metrics of every model with 95 % intervals, and paired tests of BrainMT against each baseline.
+
+    People without the label are left out of a target and counted; relatives are resampled together. Metric names
+    start with the people they are of (`test_r2`). Tests are made among the unseen people where there are any.
+
+    Args:
+        found: Predictions.
+        people: The option `people`.
+        bootstraps: B.
+        seed: Seed of the resamples; the same for all models, so that differences are paired.
+    """
+    sets = people_sets(found, people)
+    tested = next(iter(sets))
+    content = {}
+    for k, target in enumerate(found.targets):
+        known = np.isfinite(found.wanted[k])
+        models: dict[str, dict[str, Any]] = {name: {} for name in found.predicted}
+        paired: dict[str, Any] = {}
+        for name, chosen in sets.items():
+            rows = np.flatnonzero(known & chosen)
+            if not len(rows):
+                continue
+            wanted = found.wanted[k][rows].astype(int) if target.classes else found.wanted[k][rows]
+            folds = None if found.folds is None else found.folds[rows]
+            weights = cluster_weights(
+                [found.families[row] for row in rows], bootstraps, np.random.default_rng((seed, k))
+            )
+            scores = {
+                model: resample_scores(predicted[k][rows], wanted, weights, folds)
+                for model, predicted in found.predicted.items()
+            }
+            for model, score in scores.items():
+                models[model] |= _metrics(name, score)
+            two = len(target.classes) == 2
+            if two:
+                for model, predicted in found.predicted.items():
+                    area = delong_interval(predicted[k][rows, 1], wanted == 1, folds)
+                    models[model][f"{name}_auroc"]["delong"] = _delong(area)
+            if name != tested:
+                continue
+            for model in found.predicted:
+                if model == BRAINMT:
+                    continue
+                paired[model] = _difference(f"{name}_", main_metric(target), scores[BRAINMT], scores[model])
+                if two:
+                    ours, theirs = (found.predicted[m][k][rows, 1] for m in (BRAINMT, model))
+                    paired[model]["delong"] = _delong(delong_test(ours, theirs, wanted == 1, folds))
+        content[target.name] = {
+            "task": "classification" if target.classes else "regression",
+            "classes": list(target.classes),
+            "people_with_label": int(known.sum()),
+            "people_without_label": int((~known).sum()),
+            "models": models,
+            "brainmt_minus": paired,
+        }
+    return content
+
+
+def report(found: Predictions, config: PredictBrainMT) -> dict[str, Any]:
+    """Content of metrics.json: scores, tests, counts and provenance; holds nobody."""
+    targets = scored(found, people=config.people, bootstraps=config.bootstraps, seed=config.seed)
+    sets = list(people_sets(found, config.people))
+    told = found.told
+    return {
+        "conclusion": conclusion(targets),
+        "targets": targets,
+        "people": config.people,
+        "sets": sets,
+        "tested_on": sets[0],
+        "folds": None if found.folds is None else int(np.unique(found.folds).size),
+        "people_counts": {
+            "asked": told["people_asked"],
+            "without_scan": told["people_without_scan"],
+            "predicted": len(found.ids),
+            "unseen": None if found.unseen is None else int(found.unseen.sum()),
+        },
+        "unchecked": told["unchecked"],
+        "models": told["models"],
+        "baselines": told["baselines"],
+        "windows_per_run": config.windows,
+        "bootstraps": config.bootstraps,
+        "seed": config.seed,
+    }
+
+
+def summary(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The lines that a person wants to see first."""
+    counts = content["people_counts"]
+    lines: dict[str, Any] = {"people": counts["predicted"]}
+    if counts["without_scan"]:
+        lines["people_without_a_scan"] = counts["without_scan"]
+    for name, target in content["targets"].items():
+        lines[name] = in_words(target)
+        if target["people_without_label"]:
+            lines[f"{name}, people_without_the_label"] = target["people_without_label"]
+    if content["unchecked"]:
+        lines["not_checked"] = "; ".join(content["unchecked"])
+    return lines | {"in_words": content["conclusion"]}
+
+
+def conclusion(targets: Mapping[str, Any]) -> str:
+    """Whether BrainMT beats the connectomes and the confounds, in one honest sentence per rival."""
+    sentences = []
+    connectomes = [name for name in TITLES if name.startswith("connectome_")]
+    for words, rivals in (("every connectome baseline", connectomes), ("confounds alone", ["confounds"])):
+        tests = [
+            [target["brainmt_minus"][name] for name in rivals if name in target["brainmt_minus"]]
+            for target in targets.values()
+        ]
+        if not any(tests):
+            continue
+        wins = sum(all(_above(test) for test in of_target) for of_target in tests if of_target)
+        losses = sum(any(_below(test) for test in of_target) for of_target in tests)
+        if len(tests) == 1:
+            verdict = "beats" if wins else "does worse than" if losses else "does not demonstrably beat"
+            if verdict == "does worse than" and len(tests[0]) > 1:
+                words = "at least one connectome baseline"
+            shown = ", ".join(
+                f"{test['metric']} {test['value']:+.3f} [{test['ci_low']:.3f}, {test['ci_high']:.3f}]"
+                if test["ci_low"] is not None
+                else f"{test['metric']} undefined"
+                for test in tests[0]
+            )
+            sentences.append(f"BrainMT {verdict} {words} (paired difference in {shown}).")
+        else:
+            worse = f", and does worse on {losses}" if losses else ""
+            sentences.append(
+                f"BrainMT beats {words} on {wins} of {len(tests)} targets (paired 95 % interval above 0, without "
+                f"correction for the number of targets){worse}."
+            )
+    return " ".join(sentences) or "BrainMT was compared with neither connectomes nor confounds."
+
+
+def in_words(target: Mapping[str, Any]) -> str:
+    """The main metric of every model with its interval, in one line."""
+    metric, parts = main_metric(target), []
+    for model, scores in target["models"].items():
+        name = next((key for key in scores if key.endswith(f"_{metric}")), None)
+        if name is None:
+            return "nobody has the label"
+        parts.append(f"{model} {interval_words(scores[name])}")
+    return f"{metric}: " + "; ".join(parts)
+
+
+def interval_words(score: Mapping[str, Any]) -> str:
+    """`0.312 [0.201, 0.405]`, or `undefined`."""
+    if score["value"] is None:
+        return "undefined"
+    if score["ci_low"] is None:
+        return f"{score['value']:.3f}"
+    return f"{score['value']:.3f} [{score['ci_low']:.3f}, {score['ci_high']:.3f}]"
+
+
+def _above(test: Mapping[str, Any]) -> bool:
+    return test["ci_low"] is not None and test["ci_low"] > 0
+
+
+def _below(test: Mapping[str, Any]) -> bool:
+    return test["ci_high"] is not None and test["ci_high"] < 0
+
+
+def _metrics(people: str, score: Resampled) -> dict[str, Any]:
+    found = {}
+    for metric, value in score.values.items():
+        if metric == "n":
+            continue
+        low, high = score.interval(metric) if math.isfinite(value) else (math.nan, math.nan)
+        found[f"{people}_{metric}"] = {
+            "value": _plain(value),
+            "ci_low": _plain(low),
+            "ci_high": _plain(high),
+            "n": int(score.values["n"]),
+        }
+    return found
+
+
+def _difference(prefix: str, metric: str, ours: Resampled, theirs: Resampled) -> dict[str, Any]:
+    found = paired_difference(ours, theirs, metric)
+    return {
+        "metric": prefix + metric,
+        "value": _plain(found.value),
+        "ci_low": _plain(found.ci_low),
+        "ci_high": _plain(found.ci_high),
+        "p": _plain(found.p),
+        "n": int(ours.values["n"]),
+    }
+
+
+def _delong(found: DeLong) -> dict[str, float | None]:
+    names = ("value", "se", "ci_low", "ci_high", "p")
+    return {name: _plain(getattr(found, name)) for name in names}
+
+
+def _plain(value: float) -> float | None:
+    """None, which JSON has, for NaN, which it has not."""
+    return float(value) if math.isfinite(value) else None
