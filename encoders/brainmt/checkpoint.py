@@ -59,7 +59,11 @@ def save_pretrained(model: BrainMT, folder: Path, card: Mapping[str, Any], *, sh
 
 
 def from_pretrained(
-    source: Path | str, *, revision: str | None = None, device: torch.device | str = "cpu"
+    source: Path | str,
+    *,
+    revision: str | None = None,
+    device: torch.device | str = "cpu",
+    option: str = "--model",
 ) -> tuple[BrainMT, dict[str, Any]]:
     """Read a model written by :func:`save_pretrained`, ready for inference; returns (model, card).
 
@@ -69,11 +73,12 @@ def from_pretrained(
         source: Its folder, or as text also a hub id `owner/name`, of which only model.safetensors is fetched.
         revision: Commit, tag or branch on the hub; the newest commit of `main` without it.
         device: Where to put the model.
+        option: The option that a user gave the source with, for messages.
 
     Raises:
         InputError: no model there, a damaged one, or weights that do not fit the card.
     """
-    files = _files(source, revision)
+    files = _files(source, revision, option)
     path = files.folder / WEIGHTS
     tensors, card = load_tensors(path, KIND, FORMAT)
     card["weights_sha256"] = load_tensor_metadata(path, KIND, FORMAT)[1]
@@ -131,7 +136,7 @@ def _named(name: str, shape: tuple[int, ...] | None) -> str:
     return name if shape is None else f"{name} {list(shape)}"
 
 
-def _files(source: Path | str, revision: str | None) -> ModelFiles:
+def _files(source: Path | str, revision: str | None, option: str) -> ModelFiles:
     folder = Path(source).expanduser()
     if folder.is_file():
         raise InputError(
@@ -139,7 +144,7 @@ def _files(source: Path | str, revision: str | None) -> ModelFiles:
             f"code (.pth) is converted with: python scripts/convert_brainmt.py --source {source} --output FOLDER"
         )
     if isinstance(source, str) and not folder.is_dir():
-        return resolve_model(source, files=(WEIGHTS,), revision=revision)
+        return resolve_model(source, files=(WEIGHTS,), revision=revision, option=option)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} holds no trained BrainMT ({WEIGHTS} is missing); pass its folder")
     if revision is not None:

@@ -35,7 +35,8 @@ def shareable_card(card: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = {name: _without_paths(card[name]) for name in KEPT if name in card}
     for target in kept.get("targets") or ():
-        target["weights"] = []  # with the number of people they give away how many are in each class
+        if isinstance(target, dict):
+            target["weights"] = []  # with the number of people they give away how many are in each class
     seen = card.get("trained_on")
     if seen is None:
         return kept
