@@ -19,7 +19,7 @@ from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.compatibility import check_preparation, check_unseen, seen_people
 from encoders.brainmt.evaluation import subject_predictions
 from encoders.brainmt.predict_config import PredictBrainMT
-from encoders.brainmt.rivals import rival_predictions
+from encoders.brainmt.rivals import check_confounds, rival_predictions
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Target, Targets
 from encoders.brainmt.windows import FMRIWindows
@@ -92,8 +92,10 @@ def predict(
         accelerator: Devices and processes.
 
     Raises:
-        InputError: a model that has seen held-out people or does not fit the store; nobody with a scan.
+        InputError: a model that has seen held-out people or does not fit the store; nobody with a scan; a table
+            without confounds.
     """
+    check_confounds(config, cohort)
     parts = [_by_brainmt(config, one, store=store, cohort=cohort, accelerator=accelerator) for one in trained]
     first = parts[0].targets
     for part in parts:

@@ -112,7 +112,7 @@ def report(found: Predictions, config: PredictBrainMT) -> dict[str, Any]:
     sets = list(people_sets(found, config.people))
     told = found.told
     return {
-        "conclusion": conclusion(targets),
+        "conclusion": conclusion(targets, sets[0]),
         "targets": targets,
         "people": config.people,
         "sets": sets,
@@ -142,43 +142,74 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
     for name, target in content["targets"].items():
         lines[name] = in_words(target)
         if target["people_without_label"]:
-            lines[f"{name}, people_without_the_label"] = target["people_without_label"]
+            lines[f"{name}: people_without_the_label"] = target["people_without_label"]
     if content["unchecked"]:
         lines["not_checked"] = "; ".join(content["unchecked"])
     return lines | {"in_words": content["conclusion"]}
 
 
-def conclusion(targets: Mapping[str, Any]) -> str:
-    """Whether BrainMT beats the connectomes and the confounds, in one honest sentence per rival."""
+def conclusion(targets: Mapping[str, Any], tested_on: str) -> str:
+    """Whether BrainMT predicts at all, and whether it beats the connectomes and the confounds, in honest words.
+
+    It beats a baseline where the paired interval lies above 0 and its own interval above chance: of two models that
+    predict nothing none beats the other.
+
+    Args:
+        targets: What :func:`scored` returned.
+        tested_on: The people that tests were made among.
+    """
+    own = {
+        name: target["models"][BRAINMT].get(f"{tested_on}_{main_metric(target)}")
+        for name, target in targets.items()
+    }
+    predicts = {name: _above(score, chance_level(targets[name])) for name, score in own.items()}
     sentences = []
+    if len(targets) == 1:
+        ((name, score),) = own.items()
+        shown = "nobody has the label" if score is None else interval_words(score)
+        words = "predicts" if predicts[name] else "does not demonstrably predict"
+        sentences.append(f"BrainMT {words} {name} ({main_metric(targets[name])} {shown}).")
+    else:
+        sentences.append(
+            f"BrainMT predicts {sum(predicts.values())} of {len(targets)} targets better than chance."
+        )
     connectomes = [name for name in TITLES if name.startswith("connectome_")]
-    for words, rivals in (("every connectome baseline", connectomes), ("confounds alone", ["confounds"])):
-        tests = [
-            [target["brainmt_minus"][name] for name in rivals if name in target["brainmt_minus"]]
-            for target in targets.values()
-        ]
-        if not any(tests):
-            continue
-        wins = sum(all(_above(test) for test in of_target) for of_target in tests if of_target)
-        losses = sum(any(_below(test) for test in of_target) for of_target in tests)
-        if len(tests) == 1:
-            verdict = "beats" if wins else "does worse than" if losses else "does not demonstrably beat"
-            if verdict == "does worse than" and len(tests[0]) > 1:
-                words = "at least one connectome baseline"
-            shown = ", ".join(
-                f"{test['metric']} {test['value']:+.3f} [{test['ci_low']:.3f}, {test['ci_high']:.3f}]"
-                if test["ci_low"] is not None
-                else f"{test['metric']} undefined"
-                for test in tests[0]
-            )
-            sentences.append(f"BrainMT {verdict} {words} (paired difference in {shown}).")
-        else:
-            worse = f", and does worse on {losses}" if losses else ""
-            sentences.append(
-                f"BrainMT beats {words} on {wins} of {len(tests)} targets (paired 95 % interval above 0, without "
-                f"correction for the number of targets){worse}."
-            )
-    return " ".join(sentences) or "BrainMT was compared with neither connectomes nor confounds."
+    for words, rivals in (("connectome", connectomes), ("confounds alone", ["confounds"])):
+        tests = {
+            name: {r: target["brainmt_minus"][r] for r in rivals if r in target["brainmt_minus"]}
+            for name, target in targets.items()
+        }
+        tests = {name: found for name, found in tests.items() if found}
+        if tests:
+            sentences.append(_against(words, tests, predicts))
+    if len(sentences) == 1:
+        sentences.append("It was compared with neither connectomes nor confounds.")
+    return " ".join(sentences)
+
+
+def chance_level(target: Target | Mapping[str, Any]) -> float:
+    """The main metric of saying nothing."""
+    return 0.5 if main_metric(target) == "auroc" else 0.0
+
+
+def _against(words: str, tests: Mapping[str, Mapping[str, Any]], predicts: Mapping[str, bool]) -> str:
+    """One sentence on one kind of rival; it has to beat every rival of the kind."""
+    wins = [name for name, found in tests.items() if predicts[name] and all(map(_above, found.values()))]
+    losses = [name for name, found in tests.items() if any(map(_below, found.values()))]
+    every = f"every {words} baseline" if words == "connectome" else words
+    if len(tests) > 1:
+        worse = f", and does worse than {every.replace('every', 'a')} on {len(losses)}" if losses else ""
+        return (
+            f"It beats {every} on {len(wins)} of {len(tests)} targets (paired 95 % interval above 0, without "
+            f"correction for the number of targets){worse}."
+        )
+    (found,) = tests.values()
+    shown = "; ".join(f"{TITLES[r]}: {interval_words(test, signed=True)}" for r, test in found.items())
+    if losses:
+        verdict = f"does worse than {every.replace('every', 'a')}"
+    else:
+        verdict = f"beats {every}" if wins else f"does not demonstrably beat {every}"
+    return f"It {verdict} (paired difference to {shown})."
 
 
 def in_words(target: Mapping[str, Any]) -> str:
@@ -192,17 +223,18 @@ def in_words(target: Mapping[str, Any]) -> str:
     return f"{metric}: " + "; ".join(parts)
 
 
-def interval_words(score: Mapping[str, Any]) -> str:
+def interval_words(score: Mapping[str, Any], *, signed: bool = False) -> str:
     """`0.312 [0.201, 0.405]`, or `undefined`."""
     if score["value"] is None:
         return "undefined"
+    value = f"{score['value']:{'+' if signed else ''}.3f}"
     if score["ci_low"] is None:
-        return f"{score['value']:.3f}"
-    return f"{score['value']:.3f} [{score['ci_low']:.3f}, {score['ci_high']:.3f}]"
+        return value
+    return f"{value} [{score['ci_low']:.3f}, {score['ci_high']:.3f}]"
 
 
-def _above(test: Mapping[str, Any]) -> bool:
-    return test["ci_low"] is not None and test["ci_low"] > 0
+def _above(test: Mapping[str, Any] | None, level: float = 0.0) -> bool:
+    return test is not None and test["ci_low"] is not None and test["ci_low"] > level
 
 
 def _below(test: Mapping[str, Any]) -> bool:

@@ -100,6 +100,16 @@ def rival_predictions(
     return Rivals(predicted=predicted, told=told)
 
 
+def check_confounds(config: PredictBrainMT, cohort: Cohort) -> None:
+    """Refuse a table without any of the confounds, before hours of work.
+
+    Raises:
+        InputError: none of them is in the table.
+    """
+    if "confounds" in config.baselines and not ConfoundDesign(terms=tuple(config.confounds)).fit(cohort.frame).used_:
+        raise _no_confounds(cohort, config.confounds)
+
+
 def terms_for(target: str, terms: Sequence[str]) -> tuple[str, ...]:
     """Confound terms that do not contain the target itself: age must not be predicted from age."""
     return tuple(term for term in terms if target not in term.replace("^2", "").split(":"))
@@ -135,10 +145,14 @@ def _confounds(
     terms = terms_for(target.name, config.confounds)
     design = ConfoundDesign(terms=terms).fit(cohort.frame.loc[list(learners)])
     if not design.used_:
-        raise InputError(
-            f"{cohort.path} has none of the confounds {', '.join(terms) or '(none)'}; name columns that it has with "
-            f"--confounds, or leave `confounds` out of --baselines"
-        )
+        raise _no_confounds(cohort, terms)
     told["used"][target.name] = design.used_
     told["absent"] = sorted({*told["absent"], *design.absent_})
     return tuple(design.transform(cohort.frame.reindex(list(people))) for people in (learners, ids))
+
+
+def _no_confounds(cohort: Cohort, terms: Sequence[str]) -> InputError:
+    return InputError(
+        f"{cohort.path} has none of the confounds {', '.join(terms) or '(none named)'}; name columns that it has with "
+        f"--confounds, or leave `confounds` out of --baselines"
+    )
