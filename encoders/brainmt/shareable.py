@@ -20,6 +20,7 @@ KEPT = (
     "epoch",
     "validation",
     "source",
+    "started_from",
     "versions",
 )
 FEWEST_LETTERS = 4  # of an id that is looked for in text: shorter ones cannot be told from ordinary numbers

@@ -28,6 +28,7 @@ CARD = {
     "preprocessing": {"store_digest": "ab" * 32, "options": {"normalisation": "global"}},
     "trained_on": {"split_digest": "cd" * 32, "ids": IDS},
     "training": {"seed": 3, "init": "/home/somebody/project-x/best", "lr": 0.001},
+    "started_from": {"weights_sha256": "ef" * 32, "revision": None},
     "epoch": 4,
     "validation": {"sex": {"auroc": 0.625}},
     "private_remarks": "sub-0417 moved a lot",
@@ -207,6 +208,7 @@ def test_a_shareable_copy_names_nobody_in_any_byte_and_predicts_the_same(model, 
     assert card["training"] == {"seed": 3, "init": "(path removed)", "lr": 0.001}
     assert [target["weights"] for target in card["targets"]] == [[], []]  # class counts follow from them
     assert card["targets"][1]["mean"] == 51.25 and card["preprocessing"] == CARD["preprocessing"]
+    assert card["started_from"] == CARD["started_from"]
     assert card["epoch"] == 4 and card["validation"] == CARD["validation"]
     x = torch.randn(2, 3, 1, 17, 16, 16)
     assert torch.equal(again(x), model(x))
