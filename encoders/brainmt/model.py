@@ -146,9 +146,8 @@ class BrainMT(nn.Module):
         places = space[:, 1:]
         if self.config.tokens == "brain":
             patches, places = (kept[:, self._brain_patches(grid)] for kept in (patches, places))
-        wide = torch.promote_types(
-            patches.dtype, torch.float32
-        )  # of the residual stream, whatever the weights are
+        # the residual stream is wide whatever the weights are
+        wide = torch.promote_types(patches.dtype, torch.float32)
         tokens = (patches.to(wide) + places[:, :, None] + time[:, None]).flatten(1, 2)
         cls = (self.cls_token + space[:, :1]).expand(batch, -1, -1)
         return torch.cat([cls.to(tokens.dtype), tokens], dim=1)
@@ -176,19 +175,21 @@ class BrainMT(nn.Module):
             return self.time_table[:, :frames]
         return F.interpolate(self.time_table.mT, size=frames, mode="linear", align_corners=False).mT
 
-    def compile_dense(self) -> None:
-        """Compile what is dense, the convolutions and the attention blocks; the scan stays as it is.
-
-        The scan has kernels of its own: tracing it would unroll its loop over time.
-        """
-        self.stem.compile()
-        for block in self.attention:
-            block.compile()
-
     def _recomputing(self, module: nn.Module, x: Tensor) -> Tensor:
         if not (self.config.use_checkpoint and self.training):
             return module(x)
         return checkpoint(module, x, use_reentrant=False)
+
+    def compile_dense(self, **options: Any) -> None:
+        """Compile what is dense, the convolutions and the attention blocks, each as one graph.
+
+        The scan stays as it is: it has kernels of its own, and tracing it would unroll its loop over time.
+
+        Args:
+            options: Of `torch.compile`.
+        """
+        for part in (self.stem, *self.attention):
+            part.compile(fullgraph=True, **options)
 
     def save_pretrained(self, folder: Path | str, card: dict[str, Any] | None = None) -> str:
         """Write weights and card (:func:`encoders.brainmt.checkpoint.save_pretrained`); returns their sha256."""

@@ -237,10 +237,10 @@ def train(
 
 
 def pick_precision(wanted: str) -> str:
-    """`auto` as what the device does best: bf16 on a CUDA device that has it, else fp32."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    """`auto` as what the device does best: bf16 on a CUDA device that has it, else fp16; fp32 on a CPU."""
+    if wanted != "auto" or not torch.cuda.is_available():
+        return "no" if wanted == "auto" else wanted
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def _anyone(wishes: tuple[bool, ...], accelerator: Accelerator) -> list[bool]:

@@ -52,7 +52,7 @@ class PretrainBrainMT:
         select_by: Validation metric of the best model, over all processes: `auto` is r (mean correlation over targets)
             for numbers, auroc for classes.
         patience: Stop after so many evaluations without improvement (count); 0 trains to the end.
-        mixed_precision: `auto` takes bf16 where a CUDA device has it, else fp32.
+        mixed_precision: `auto` takes bf16 where a CUDA device has it, else fp16; on a CPU fp32.
         compile: Compile convolutions and attention with torch.compile; takes a minute at the start.
         preload: Keep the whole store in memory; false reads each window from disk.
         log_every: Optimizer steps between lines of metrics.jsonl (count); epochs always end with one.
