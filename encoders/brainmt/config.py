@@ -1,5 +1,6 @@
 """Options of `scripts/prepare_fmri.py`."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,9 @@ from encoders.runs.study import DEMO
 
 PREPARATION = 2  # raise it whenever the same options would give other numbers
 GRIDS = ("none", "mni2mm", "mni152nlin2009casym2mm")  # any other `grid` is a file
-NOT_NUMBERS = ("study", "scans", "task", "space", "num_workers", "dry_run", "redo")
+# options that cannot change a run: which runs there are, and how the work is done
+HOW = ("num_workers", "max_memory_gib", "dask", "shard", "dry_run")
+NOT_NUMBERS = ("study", "scans", "task", "space", "redo", *HOW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,15 @@ class PrepareFMRI:
         target_tr: Resample every scan in time to this repetition time in s; default: keep each scan's own.
         clean: Nuisance regression and filters, after the checks.
         fix_tr: Repair a repetition time given in ms as s, or missing in the header but in the sidecar.
-        num_workers: Scans prepared at the same time (count); memory is num_workers times one decompressed scan.
+        dtype: `float16`, or `int8` with a scale and an offset per voxel: half the bytes, with an error of some 0.7 % of
+            each voxel's deviation over time.
+        num_workers: Scans prepared at the same time, each in a process of its own (count).
+        max_memory_gib: Cap on the memory of all workers together in GiB: with large scans fewer of them work at the
+            same time. 0 for 80 % of what is free.
+        dask: Scheduler of a Dask cluster that prepares the scans instead, `tcp://host:8786`; its workers must see the
+            same folders.
+        shard: Prepare only the i-th of n parts, `i/n`, so that n jobs can share the work, at the same time and on the
+            same folder; then run once without it to judge the whole and write the manifest.
         dry_run: Check every scan and print what would happen to it, without writing anything.
         redo: Discard an earlier store made with other options.
     """
@@ -115,7 +126,11 @@ class PrepareFMRI:
     target_tr: float | None = None
     clean: Clean = field(default_factory=Clean)
     fix_tr: bool = False
+    dtype: Literal["float16", "int8"] = "float16"
     num_workers: int = 2
+    max_memory_gib: float = 0.0
+    dask: str = ""
+    shard: str = ""
     dry_run: bool = False
     redo: bool = False
 
@@ -133,6 +148,25 @@ class PrepareFMRI:
         for name in ("min_frames", "max_mean_fd", "max_fd", "fd_threshold", "max_gib", "num_workers"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if not self.max_memory_gib >= 0:
+            raise InputError(
+                f"max_memory_gib is {self.max_memory_gib}; give a number above 0, or 0 for a default"
+            )
+        if self.part is not None and (self.redo or self.dry_run):
+            raise InputError(
+                "--shard can be combined neither with --redo nor with --dry_run: what one part discards, the others may "
+                "just have made; to start anew delete the study's `store` and `runs/prepare_fmri` folders first"
+            )
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """(i, n) of ``shard``; None if all scans are prepared."""
+        if not self.shard:
+            return None
+        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise InputError(f"shard is {self.shard!r}; give i/n with i from 1 to n, `2/8` say")
+        return int(found[1]), int(found[2])
 
     @property
     def numbers(self) -> dict[str, Any]:
