@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from encoders.cohort.config import DEFAULT_TERMS
 from encoders.runs.study import DEMO
@@ -51,6 +52,8 @@ class Align:
         eval_every: Epochs between two looks at the validation people.
         patience: Looks without a better matched validation 2AFC after which training stops; 0 never stops.
         seed: Seed of initialisation, order and noise.
+        unknown_training: What to do about an encoder that does not say whom it was trained on; `accept` it only if
+            you know that nobody held out is among them.
         wandb: W&B project; empty records locally only.
         redo: Discard an earlier alignment made with other options.
     """
@@ -71,6 +74,7 @@ class Align:
     eval_every: int = 5
     patience: int = 0
     seed: int = 0
+    unknown_training: Literal["refuse", "accept"] = "refuse"
     wandb: str = ""
     redo: bool = False
 

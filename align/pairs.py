@@ -1,6 +1,5 @@
 """People with both modalities: join by id, count who is missing what, refuse leakage."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,15 +50,16 @@ def pair(
     split: Split,
     cohort: Cohort,
     related: Iterable[Pair] = (),
+    accept_unknown: bool = False,
 ) -> Pairs:
-    """Join the modalities of all people of the split.
+    """Join the modalities of all people of the split; ``accept_unknown`` as in :func:`check_leakage`.
 
     Raises:
-        InputError: an encoder saw test people or their relatives, relatives lie in different folds, vectors
+        InputError: an encoder saw test people or their relatives or does not say whom it saw, relatives lie in different folds, vectors
             belong to people outside the split, or a fold has nobody with both modalities.
     """
-    check_leakage(brain, split, "brain")
-    check_leakage(genetics, split, "genetics")
+    check_leakage(brain, split, "brain", accept_unknown=accept_unknown)
+    check_leakage(genetics, split, "genetics", accept_unknown=accept_unknown)
     if crossing := crossing_pairs(split, related):
         raise InputError(
             f"{len(crossing)} pairs of relatives in the kinship table lie in different folds of the split, e.g. "
@@ -98,29 +98,39 @@ def pair(
     )
 
 
-def check_leakage(vectors: SubjectVectors, split: Split, modality: str) -> None:
-    """Refuse vectors whose encoder was trained on test people or their relatives.
+def check_leakage(
+    vectors: SubjectVectors, split: Split, modality: str, *, accept_unknown: bool = False
+) -> None:
+    """Refuse vectors whose encoder was trained on test people or their relatives, or on nobody knows whom.
+
+    An encoder that names nobody (a shared copy) is known to be clean if it was trained on this very split.
+
+    Args:
+        vectors: With their provenance.
+        split: Who is held out.
+        modality: For messages.
+        accept_unknown: Take an encoder that does not say whom it has seen.
 
     Raises:
-        InputError: names how many test families the encoder has seen.
+        InputError: names how many test families the encoder has seen, or that it does not say.
     """
     trained_on = vectors.provenance.get("trained_on")
     if not trained_on:
         return
-    if trained_on["ids"] is None:  # a shareable copy of a model names nobody
-        print(
-            f"warning: the encoder of the {modality} vectors does not name the people it was trained on; make sure "
-            f"that none of them is held out here",
-            file=sys.stderr,
-            flush=True,
-        )
-        return
     test_groups = {split.groups[i] for i in split.test}
-    seen = {split.groups[i] for i in trained_on["ids"] if i in split.groups} & test_groups
+    seen = {split.groups[i] for i in trained_on["ids"] or () if i in split.groups} & test_groups
     if seen:
         raise InputError(
             f"the encoder of the {modality} vectors was trained on {len(seen)} of the {len(test_groups)} held-out "
             f"families; train it on the present split ({split.digest[:12]}), it used {trained_on['split_digest'][:12]}"
+        )
+    complete = trained_on.get("complete", True)
+    known = complete and (trained_on["ids"] is not None or trained_on["split_digest"] == split.digest)
+    if not (known or accept_unknown):
+        raise InputError(
+            f"the encoder of the {modality} vectors does not name all the people it was trained on, so nobody can "
+            f"tell whether held-out people are among them; train it on the present split, or if you know that they "
+            f"are not, pass --unknown_training=accept"
         )
 
 

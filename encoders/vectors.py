@@ -26,7 +26,8 @@ class SubjectVectors:
         values: (S, D) float32, finite.
         blocks: Name of a part -> (first, last + 1) column, e.g. one entry per gene. May be empty.
         provenance: What made them: ``encoder``, ``weights_sha256``, ``config``; for a trained encoder
-            ``trained_on`` = {"split_digest": ..., "ids": [people whose data or labels it saw in training]}.
+            ``trained_on`` = {"split_digest": ..., "ids": [people whose data or labels it saw in training],
+            "complete": whether these are all}; ids None: it names nobody.
     """
 
     ids: list[str]

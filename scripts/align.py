@@ -47,7 +47,14 @@ def main(config: Align) -> int:
     vectors = {m: SubjectVectors.load(inputs[m]) for m in ("brain", "genetics")}
     cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
     related = read_kinship(inputs["kinship"]) if "kinship" in inputs else []
-    pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort, related=related)
+    pairs = pair(
+        vectors["brain"],
+        vectors["genetics"],
+        split=split,
+        cohort=cohort,
+        related=related,
+        accept_unknown=config.unknown_training == "accept",
+    )
     accelerator = make_accelerator(seed=config.seed)
     aligned, confounds = align_study(
         vectors,

@@ -36,7 +36,8 @@ def main(config: Evaluate) -> int:
 
     vectors = {m: SubjectVectors.load(inputs[m]) for m in ("brain", "genetics")}
     cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
-    pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort)
+    # whether encoders may be used that do not say whom they have seen was decided by the alignment
+    pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort, accept_unknown=True)
     aligned, told = load_tensors(inputs["aligned"], "neurohelix.aligned", 1)
     row = {name: k for k, name in enumerate(told["ids"])}
     test = [row[pairs.ids[k]] for k in pairs.rows("test")]

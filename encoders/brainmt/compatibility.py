@@ -7,6 +7,9 @@ from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.store import FMRIStore
 from encoders.runs.errors import InputError
 
+UNKNOWN = (
+    "the model does not name all the people it was trained on; make sure that nobody held out is among them"
+)
 PREPARED_ALIKE = ("normalisation", "background")  # options of the store that a model cannot do without
 
 
@@ -43,10 +46,14 @@ def check_preparation(store: FMRIStore, config: BrainMTConfig, card: Mapping[str
     return []
 
 
-def seen_people(card: Mapping[str, Any]) -> set[str] | None:
-    """Ids of everyone the model was trained or chosen on; None if its card does not say."""
-    trained_on = card.get("trained_on")
-    return None if not trained_on or trained_on.get("ids") is None else set(trained_on["ids"])
+def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Whom a model has seen, as vectors and models made with it record: `split_digest`, `ids` and `complete`.
+
+    `ids` is None where the card names nobody; `complete` is false where the model, or the weights it started from,
+    saw people whom nobody recorded.
+    """
+    found = card.get("trained_on") or {"split_digest": None, "ids": None}
+    return {"complete": found["ids"] is not None, **found}
 
 
 def check_unseen(card: Mapping[str, Any], people: Iterable[str], groups: Mapping[str, str]) -> list[str]:
@@ -60,13 +67,11 @@ def check_unseen(card: Mapping[str, Any], people: Iterable[str], groups: Mapping
     Raises:
         InputError: it has seen a family.
     """
-    seen = seen_people(card)
-    if seen is None:
-        return ["the model does not say whom it was trained on; make sure that nobody held out is among them"]
+    seen = trained_on(card)
     families = {groups[name] for name in people}
-    if overlap := {groups[name] for name in seen if name in groups} & families:
+    if overlap := {groups[name] for name in seen["ids"] or () if name in groups} & families:
         raise InputError(
             f"the model was trained on {len(overlap)} of the {len(families)} families that must be unseen; "
             f"use a model that was trained on the present split"
         )
-    return []
+    return [] if seen["complete"] and seen["ids"] is not None else [UNKNOWN]

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from encoders.brainmt.checkpoint import from_pretrained
-from encoders.brainmt.compatibility import check_preparation, seen_people
+from encoders.brainmt.compatibility import UNKNOWN, check_preparation, trained_on
 from encoders.brainmt.embed_config import EmbedFMRI
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.store import FMRIStore, Run
@@ -65,10 +65,8 @@ def embed(
     """
     model, card = from_pretrained(model_folder, device=device)
     unchecked = check_preparation(store, model.config, card)
-    if seen_people(card) is None:
-        unchecked.append(
-            "the model does not say whom it was trained on: make sure that nobody held out is among them"
-        )
+    if not trained_on(card)["complete"] or trained_on(card)["ids"] is None:
+        unchecked.append(UNKNOWN)
     for sentence in unchecked:
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
     plan = PLANS[config.strategy](model, store, config)
@@ -89,12 +87,13 @@ def embed(
     provenance = {
         "encoder": "brainmt",
         "weights_sha256": card["weights_sha256"],
+        "revision": card["revision"],
         "config": card["config"],
         "strategy": config.strategy,
         "windows_per_run": sorted({len(starts) for starts in plan.starts.values()}),
         "frames": plan.frames,
         "store_digest": store.digest,
-        "trained_on": card["trained_on"],
+        "trained_on": trained_on(card),
     }
     return SubjectVectors(ids=ids, values=values.astype(np.float32), provenance=provenance)
 

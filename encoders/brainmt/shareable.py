@@ -46,6 +46,7 @@ def shareable_card(card: Mapping[str, Any]) -> dict[str, Any]:
         "split_digest": seen.get("split_digest"),
         "people": len(ids) if ids is not None else seen.get("people"),
         "ids": None,
+        "complete": seen.get("complete", ids is not None),
         "note": NOTE,
     }
     if named := sorted(

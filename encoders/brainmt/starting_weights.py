@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from encoders.brainmt.checkpoint import from_pretrained
-from encoders.brainmt.compatibility import check_preparation, check_unseen, seen_people
+from encoders.brainmt.compatibility import check_preparation, check_unseen, trained_on
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.store import FMRIStore
@@ -24,13 +24,13 @@ class Start:
 
     Args:
         model: The bare model.
-        seen: Ids of the people whom its weights have seen already.
+        seen: Whom its weights have seen already: `ids` and whether they are `complete`.
         origin: What the card of the trained model will say about where its weights came from; None from scratch.
         said: Sentences for the user: what was carried over, and what could not be checked.
     """
 
     model: BrainMT
-    seen: set[str]
+    seen: dict[str, Any]
     origin: dict[str, Any] | None
     said: list[str]
 
@@ -56,7 +56,8 @@ def starting_model(
         InputError: the weights were trained on other preparation or have seen held-out families.
     """
     if not config.weights:
-        return Start(model=BrainMT(shape, num_outputs=targets.num_outputs), seen=set(), origin=None, said=[])
+        nobody = {"ids": [], "complete": True}
+        return Start(model=BrainMT(shape, num_outputs=targets.num_outputs), seen=nobody, origin=None, said=[])
     trained, card = from_pretrained(config.weights, revision=config.revision)
     said = check_preparation(store, trained.config, card)
     said += check_unseen(card, split.test, split.groups)
@@ -74,12 +75,5 @@ def starting_model(
         f"starting from {config.weights} ({'with its head' if same_head else 'with a new head'}); the shape of the "
         f"network is its own, `model` sets {', '.join(FREE)}"
     )
-    origin = {
-        "weights_sha256": card["weights_sha256"],
-        "revision": card["revision"],
-        "trained_on_known": True,
-    }
-    seen = seen_people(card)
-    if seen is None:
-        origin["trained_on_known"] = False
-    return Start(model=model, seen=seen or set(), origin=origin, said=said)
+    origin = {"weights_sha256": card["weights_sha256"], "revision": card["revision"]}
+    return Start(model=model, seen=trained_on(card), origin=origin, said=said)

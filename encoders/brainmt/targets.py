@@ -105,7 +105,10 @@ class Targets:
 
     def to_card(self) -> list[dict[str, Any]]:
         """Names, scale and classes as JSON values; holds nobody's labels."""
-        return [asdict(column) for column in self.columns]
+        return [
+            {**asdict(column), "classes": list(column.classes), "weights": list(column.weights)}
+            for column in self.columns
+        ]
 
     @property
     def names(self) -> list[str]:

@@ -126,7 +126,8 @@ def train(
         # the validation people chose the epoch: they have been seen too
         "trained_on": {
             "split_digest": split.digest,
-            "ids": sorted({*people["train"], *people["val"], *start.seen}),
+            "ids": sorted({*people["train"], *people["val"], *(start.seen["ids"] or ())}),
+            "complete": start.seen["complete"],
         },
         "started_from": start.origin,
         "training": {k: v for k, v in to_plain(config).items() if k not in NOT_TRAINING},

@@ -39,6 +39,21 @@ def test_an_encoder_that_saw_test_people_or_their_relatives_is_refused(seen):
     pair(allowed, _vectors(IDS, trained_on=None), split=SPLIT, cohort=COHORT)
 
 
+def test_an_encoder_that_does_not_say_whom_it_saw_is_refused_unless_the_user_vouches():
+    genetics, both = _vectors(IDS), {"split": SPLIT, "cohort": COHORT}
+    silent = _vectors(IDS, trained_on={"split_digest": "f" * 64, "ids": None, "complete": True})
+    partly = _vectors(IDS, trained_on={"split_digest": SPLIT.digest, "ids": SPLIT.train, "complete": False})
+    for brain in (silent, partly):
+        with pytest.raises(InputError, match="does not name all the people.*--unknown_training=accept"):
+            pair(brain, genetics, **both)
+        pair(brain, genetics, **both, accept_unknown=True)
+    shared = _vectors(IDS, trained_on={"split_digest": SPLIT.digest, "ids": None, "complete": True})
+    pair(shared, genetics, **both)  # trained on this very split
+    leaky = _vectors(IDS, trained_on={"split_digest": "f" * 64, "ids": SPLIT.test, "complete": False})
+    with pytest.raises(InputError, match="held-out families"):
+        pair(leaky, genetics, **both, accept_unknown=True)
+
+
 def test_relatives_across_folds_are_refused():
     with pytest.raises(InputError, match="1 pairs of relatives in the kinship table lie in different folds"):
         pair(_vectors(IDS), _vectors(IDS), split=SPLIT, cohort=COHORT, related=[("sub-3", "sub-11")])

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.train_config import PretrainBrainMT
+from encoders.brainmt.train_config import PretrainBrainMT, best_model
 from encoders.cohort import Split
 from encoders.runs.artifact import load_json, load_tensors
 from encoders.runs.checkpoint import checkpoints, unfinished
@@ -68,7 +69,8 @@ def weights(study):
 def test_training_leaves_a_model_that_says_what_it_has_seen(trained):
     split = Split.load(trained.path("splits"))
     model, card = from_pretrained(trained.path("brainmt"))
-    assert card["trained_on"] == {"split_digest": split.digest, "ids": sorted(split.train + split.val)}
+    seen = {"split_digest": split.digest, "ids": sorted(split.train + split.val), "complete": True}
+    assert card["trained_on"] == seen
     assert [target["name"] for target in card["targets"]] == ["trait_1", "trait_2"]
     assert all(target["sd"] > 0 for target in card["targets"])
     assert model.config.grid == (7, 5, 6) and not model.training
@@ -225,6 +227,83 @@ def test_two_processes_give_the_metrics_of_one(made, tmp_path):
     for a, b in zip(*lines, strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.01)
         assert a["val_mse"] == pytest.approx(b["val_mse"], rel=0.01)
+
+
+def test_classes_are_learned_with_weights_and_chosen_by_auroc(made, tmp_path, capsys):
+    study = copy_of(made, tmp_path / "study")
+    options = ["--targets=[status,level]", "--task=classification", "--class_weights=balanced", "--epochs=8"]
+    assert main([f"--study={study.folder}", *options]) == 0
+    _, card = from_pretrained(study.path("brainmt"))
+    assert [target["classes"] for target in card["targets"]] == [["ill", "well"], ["high", "low", "middle"]]
+    assert card["num_outputs"] == 4 and len(card["targets"][1]["weights"]) == 3
+    last = epochs_of(study)[-1]
+    names = {"auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "brier"}
+    assert {f"val_{name}" for name in names} <= set(last) and last["val_auroc"] > 0.7
+    assert "held out auroc: status " in capsys.readouterr().out
+    assert main([f"--study={study.folder}", "--redo=true", *options, "--select_by=mse"]) == 2
+    assert "select_by is mse, which does not exist for classification" in capsys.readouterr().err
+
+
+def test_every_fold_is_held_out_once(made, tmp_path, capsys):
+    study = copy_of(made, tmp_path / "study")
+    assert main([f"--study={study.folder}", "--fold=all", "--epochs=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "held out, mean and standard deviation over 3 folds:" in printed and "test_r: " in printed
+    split = Split.load(study.path("splits"))
+    for fold in range(3):
+        _, card = from_pretrained(best_model(study, fold))
+        assert set(card["trained_on"]["ids"]) == set(split.fold_of) - set(split.folds[fold])
+    assert main([f"--study={study.folder}", "--fold=2", "--epochs=2"]) == 0
+    assert "pretrain_brainmt_fold-2: already done" in capsys.readouterr().out
+    assert main([f"--study={study.folder}", "--fold=3"]) == 2
+    assert "the split file has folds 0 to 2" in capsys.readouterr().err
+
+
+def test_starting_from_weights_is_not_resuming(trained, made, tmp_path, capsys):
+    study = copy_of(made, tmp_path / "study")
+    probe = ["--unfrozen_blocks=0", "--epochs=1", "--lr=0.01"]
+    assert main([f"--study={study.folder}", f"--weights={trained.path('brainmt')}", *probe]) == 0
+    printed = capsys.readouterr().out
+    assert "with its head" in printed and "resuming" not in printed
+    before, old = from_pretrained(trained.path("brainmt"))
+    after, card = from_pretrained(study.path("brainmt"))
+    assert card["started_from"]["weights_sha256"] == old["weights_sha256"]
+    changed = {
+        name
+        for (name, a), b in zip(before.named_parameters(), after.parameters(), strict=True)
+        if not torch.equal(a, b)
+    }
+    assert changed == {"head.linear.weight", "head.linear.bias"}  # a linear probe
+
+    other = copy_of(made, tmp_path / "other")
+    options = ["--targets=[status]", "--task=classification", "--unfrozen_blocks=1", "--epochs=1"]
+    shape = ["--model.num_frames=12", "--model.embedding=cls", "--model.widths=[4,4,4,4]"]
+    assert main([f"--study={other.folder}", f"--weights={trained.path('brainmt')}", *options, *shape]) == 0
+    assert "with a new head" in capsys.readouterr().out
+    tuned, _ = from_pretrained(other.path("brainmt"))
+    assert tuned.config.widths == (4, 4, 8, 16) and tuned.config.num_frames == 12
+    assert torch.equal(tuned.stem.block0.conv1.weight, before.stem.block0.conv1.weight)
+    assert not torch.equal(tuned.attention[0].mlp.fc1.weight, before.attention[0].mlp.fc1.weight)
+
+
+def test_weights_that_have_seen_held_out_people_are_refused(trained, made, tmp_path, capsys):
+    study = copy_of(made, tmp_path / "study")
+    assert main([f"--study={study.folder}", "--fold=0", f"--weights={trained.path('brainmt')}"]) == 2
+    assert "was trained on 10 of the 13 families that must be unseen" in capsys.readouterr().err
+
+
+def test_layer_decay_is_gentle_only_from_weights():
+    assert PretrainBrainMT().decay_per_layer == 1.0
+    assert PretrainBrainMT(weights="owner/name").decay_per_layer == 0.75
+    assert PretrainBrainMT(weights="owner/name", layer_decay=0.9).decay_per_layer == 0.9
+
+
+def test_brain_tokens_are_found_in_the_masks_and_kept_in_the_checkpoint(made, tmp_path):
+    study = copy_of(made, tmp_path / "study")
+    assert main([f"--study={study.folder}", "--model.tokens=brain", "--epochs=1", "--preload=false"]) == 0
+    model, _ = from_pretrained(study.path("brainmt"))
+    assert model.config.tokens == "brain" and model.config.brain_patches == (0,)
+    assert embed([f"--study={study.folder}"]) == 0
 
 
 def test_embedding_everyone(trained, tmp_path, capsys):

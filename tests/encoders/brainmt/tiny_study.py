@@ -95,11 +95,14 @@ def make_study(folder: Path, *, train: int = 21, val: int = 9, test: int = 7, sp
         test=ids[train + val :],
         groups={name: name for name in ids},
         seed=0,
+        folds=[ids[k::3] for k in range(3)],
     )
     split.save(study.path("splits"))
     cells = [[name, f"{a:.6f}", f"{b:.6f}"] for name, (a, b) in zip(ids, traits, strict=True)]
     cells[1][1] = cells[2][2] = "n/a"  # two labels are missing
-    lines = ["participant_id\ttrait_1\ttrait_2", *("\t".join(row) for row in cells)]
+    for row, (a, b) in zip(cells, traits, strict=True):
+        row += ["ill" if a > 0 else "well", ("low", "middle", "high")[int(np.digitize(b, [-0.4, 0.4]))]]
+    lines = ["participant_id\ttrait_1\ttrait_2\tstatus\tlevel", *("\t".join(row) for row in cells)]
     study.path("participants").parent.mkdir(parents=True, exist_ok=True)
     study.path("participants").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = study.folder / "configs" / "pretrain_brainmt.yaml"
