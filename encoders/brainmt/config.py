@@ -13,7 +13,7 @@ PREPARATION = 2  # raise it whenever the same options would give other numbers
 GRIDS = ("none", "mni2mm", "mni152nlin2009casym2mm")  # any other `grid` is a file
 # options that cannot change a run: which runs there are, and how the work is done
 HOW = ("num_workers", "max_memory_gib", "dask", "shard", "dry_run")
-NOT_NUMBERS = ("study", "scans", "task", "space", "redo", *HOW)
+NOT_NUMBERS = ("study", "scans", "layout", "task", "space", "redo", *HOW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,13 @@ class PrepareFMRI:
 
     Args:
         study: Study folder; the store goes to its `store` folder.
-        scans: Root of a BIDS or fMRIPrep tree (sub-*/[ses-*/]func/*_bold.nii.gz); default: the study's own `raw`.
+        scans: Root of the scans, or a table of them (TSV or CSV: path, subject, and where known session, run, task,
+            mask, confounds, tr, space); default: the study's own `raw`.
+        layout: How the files lie below it: `bids` (also fMRIPrep and ABCC), `hcp` (S1200, 7T), `abcd`
+            (abcd-hcp-pipeline), `ukb` (field 20227, zips or unpacked), `original` (func_data_MNI_fp16.pt of the
+            original BrainMT), `table`; `auto` looks.
+        affine: Grid of `.pt` tensors, which hold none: `mni2mm_fsl` (91 x 109 x 91, x from right to left, as FSL's
+            MNI152_T1_2mm), `mni152nlin2009casym2mm` (97 x 115 x 97), or a NIfTI file on the same grid.
         task: Prepare only this task label, `rest` say; empty for all.
         space: Prepare only this space label, `MNI152NLin6Asym` say; empty for any, MNI and desc-preproc preferred.
         normalisation: `global` (one mean and deviation for the whole scan, as the original BrainMT) or `voxel`
@@ -104,6 +110,8 @@ class PrepareFMRI:
 
     study: Path = DEMO
     scans: Path | None = None
+    layout: Literal["auto", "bids", "hcp", "abcd", "ukb", "original", "table"] = "auto"
+    affine: str = ""
     task: str = ""
     space: str = ""
     normalisation: Literal["global", "voxel"] = "global"
