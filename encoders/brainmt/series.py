@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int32
+from jaxtyping import Bool, Float16, Float32, Int8, Int32
 
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import Scan
 from encoders.brainmt.gates import mean_displacement, repetition_time, space_of
 from encoders.brainmt.mask import brain_mask
 from encoders.brainmt.nifti import Nifti, read_nifti
+from encoders.brainmt.quantise import HOLDERS, Frames
 from encoders.brainmt.quarantine import ScanRefused
 
 BLOCK = 2**14  # voxels normalised at once, in float64
@@ -26,13 +27,15 @@ class Series:
 
     Args:
         frames: (T, V) normalised signal, time-major.
+        scaling: What the store needs beside the frames to read them: ``scale`` and ``offset`` of int8 frames.
         mask_index: (V,) voxels in the C-order flattened X, Y, Z grid, ascending.
         mean: (V,) temporal mean in scanner units.
         sd: (V,) temporal standard deviation in scanner units; 0 where the voxel carries no signal.
         metadata: JSON values: grid, affine, tr, background, counts and the like.
     """
 
-    frames: Float16[np.ndarray, "T V"]
+    frames: Float16[np.ndarray, "T V"] | Int8[np.ndarray, "T V"]
+    scaling: dict[str, Float32[np.ndarray, " V"]]
     mask_index: Int32[np.ndarray, " V"]
     mean: Float32[np.ndarray, " V"]
     sd: Float32[np.ndarray, " V"]
@@ -41,7 +44,8 @@ class Series:
     @property
     def tensors(self) -> dict[str, np.ndarray]:
         """The arrays by the names they have in the store."""
-        return {"frames": self.frames, "mask_index": self.mask_index, "mean": self.mean, "sd": self.sd}
+        arrays = {"frames": self.frames, "mask_index": self.mask_index, "mean": self.mean, "sd": self.sd}
+        return arrays | self.scaling
 
 
 def read_series(scan: Scan, config: PrepareFMRI) -> Series:
@@ -72,7 +76,8 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
     values[:, broken] = 0
     values, dropped = _drop_constant_frames(values, broken, config)
     kept = np.setdiff1d(np.arange(num_frames), dropped)
-    frames, mean, sd, moments = normalise(values, config.normalisation)
+    held = HOLDERS[config.dtype](values.shape)
+    frames, mean, sd, moments = normalise(values, config.normalisation, into=held)
     if config.background == "zero":
         moments["background"] = 0.0
     _need_signal(sd, config.min_coverage)
@@ -86,6 +91,7 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         "tr": tr,
         "normalisation": config.normalisation,
         **moments,
+        **held.record,
         "mask": mask_source,
         "constant_voxels": int((sd == 0).sum() - broken.sum()),
         "nan_voxels": int(broken.sum()),
@@ -94,7 +100,9 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         "mean_fd": mean_fd,
         "source_sha256": image.sha256,
     }
-    return Series(frames=frames, mask_index=mask_index, mean=mean, sd=sd, metadata=metadata)
+    return Series(
+        frames=frames, scaling=held.scaling, mask_index=mask_index, mean=mean, sd=sd, metadata=metadata
+    )
 
 
 def segments(kept: np.ndarray) -> list[list[int]]:
@@ -105,9 +113,12 @@ def segments(kept: np.ndarray) -> list[list[int]]:
 
 
 def normalise(
-    values: Float32[np.ndarray, "T V"], how: str
+    values: Float32[np.ndarray, "T V"], how: str, *, into: Frames | None = None
 ) -> tuple[
-    Float16[np.ndarray, "T V"], Float32[np.ndarray, " V"], Float32[np.ndarray, " V"], dict[str, float]
+    Float16[np.ndarray, "T V"] | Int8[np.ndarray, "T V"],
+    Float32[np.ndarray, " V"],
+    Float32[np.ndarray, " V"],
+    dict[str, float],
 ]:
     """Standardise ``global`` (over the whole scan) or per ``voxel`` over time; voxels without signal become 0.
 
@@ -118,7 +129,7 @@ def normalise(
         ``global_sd`` (scanner units) and ``background``, the smallest normalised value (0 for ``voxel``).
     """
     num_frames, num_voxels = values.shape
-    frames = np.zeros(values.shape, np.float16)
+    held = Frames(values.shape) if into is None else into
     mean, variance = np.zeros(num_voxels), np.zeros(num_voxels)
     constant = (values == values[0]).all(axis=0)
     for block in _blocks(num_voxels):
@@ -127,7 +138,7 @@ def normalise(
         part -= mean[block]
         variance[block] = np.einsum("tv,tv->v", part, part) / num_frames
         if how == "voxel":
-            frames[:, block] = part / np.sqrt(np.where(constant[block], 1, variance[block]))
+            held.put(block, part / np.sqrt(np.where(constant[block], 1, variance[block])))
     variance[constant] = 0
     alive = ~constant
     centre = float(mean[alive].mean()) if alive.any() else 0.0
@@ -139,10 +150,10 @@ def normalise(
             part *= np.float32(1 / spread)
             seen = part if alive[block].all() else part[:, alive[block]]
             background = min(background, float(seen.min(initial=0)))
-            frames[:, block] = part
-    frames[:, constant] = 0
+            held.put(block, part)
+    held.clear(constant)
     moments = {"global_mean": centre, "global_sd": spread, "background": float(np.float16(background))}
-    return frames, mean.astype(np.float32), np.sqrt(variance).astype(np.float32), moments
+    return held.frames, mean.astype(np.float32), np.sqrt(variance).astype(np.float32), moments
 
 
 def _blocks(num_voxels: int) -> list[slice]:
