@@ -20,6 +20,7 @@ from encoders.brainmt.quarantine import ScanRefused
 
 GZIP = b"\x1f\x8b"
 PIECE = 2**16  # bytes taken from the file at once
+PREAMBLE = 1000  # bytes after which a gzip file with a name in it has yielded some content
 SLACK = 2**20  # bytes allowed after the voxels a header declares
 LOOK_ON = 2**30  # bytes to decompress after a wrong header, to tell a damaged file from a file that is none
 CHECKED, UNCHECKED = "gzip CRC", "none (not compressed)"
@@ -119,6 +120,8 @@ def _fill(
         if len(start) >= HEADER_BYTES:
             at_end = False
             break
+    if not start and not source.ended and len(source.first) > PREAMBLE:
+        raise zlib.error("it holds no data")
     header = parse_header(start[:HEADER_BYTES], at_end)
     declared = declared_bytes(header)
     if declared > max_bytes:
