@@ -3,6 +3,11 @@
     store/manifest.json        options, runs (with sha256), quarantine
     store/quarantine.tsv       the refused scans, for people
     store/runs/<name>.safetensors   frames [T, V] float16 · mask_index [V] int32 · mean, sd [V] float32
+                                    frames [T, V] int8 if so prepared, then also scale, offset [V] float32
+    store/shards/                   what the parts of a divided preparation refused, until a run judges the whole
+
+The metadata of a run hold its grid, affine, repetition time, mask id, normalisation, the sha256 of its source and the
+fingerprint of the options it was made with; kind, format version and sha256 are those of every artefact.
 
 T frames · V in-mask voxels · W frames of a window. Time-major, so that a window of frames is one contiguous read.
 """
@@ -13,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Int32
-from safetensors import SafetensorError, safe_open
+from jaxtyping import Float16, Float32, Int8, Int32
 
+from encoders.brainmt.quantise import dequantise
+from encoders.brainmt.run_file import RunFile
 from encoders.runs.artifact import (
     PRIVATE,
     load_json_with_digest,
@@ -27,8 +33,8 @@ from encoders.runs.artifact import (
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
 
-STORE_KIND, STORE_FORMAT = "neurohelix.fmri_store", 1
-RUN_KIND, RUN_FORMAT = "neurohelix.fmri", 1
+STORE_KIND, STORE_FORMAT = "neurohelix.fmri_store", 2
+RUN_KIND, RUN_FORMAT = "neurohelix.fmri", 2  # 2: frames may be int8
 MANIFEST, QUARANTINE, RUNS = "manifest.json", "quarantine.tsv", "runs"
 
 
@@ -67,6 +73,23 @@ class Run:
     grid: tuple[int, int, int]
     background: float
     segments: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Frames of a run as they lie on disk.
+
+    Args:
+        frames: (W, V) float16 numbers, or int8 levels.
+        mask_index: (V,) place of each column in the C-order flattened X, Y, Z grid.
+        scale: (V,) number per level; None if the frames are numbers.
+        offset: (V,) number of level 0; None likewise.
+    """
+
+    frames: Float16[np.ndarray, "W V"] | Int8[np.ndarray, "W V"]
+    mask_index: Int32[np.ndarray, " V"]
+    scale: Float32[np.ndarray, " V"] | None = None
+    offset: Float32[np.ndarray, " V"] | None = None
 
 
 class FMRIStore:
@@ -111,35 +134,59 @@ class FMRIStore:
         """All runs of one person, every session and task."""
         return [run for run in self.runs if run.subject == subject]
 
-    def load(self, run: Run, start: int, frames: int) -> Float16[np.ndarray, "W V"]:
-        """Frames ``start`` to ``start + frames``: one contiguous read, not checked against the sha256."""
-        return self.window(run, start, frames)[0]
+    def load(
+        self, run: Run, start: int = 0, frames: int | None = None
+    ) -> Float16[np.ndarray, "W V"] | Float32[np.ndarray, "W V"]:
+        """Frames ``start`` to ``start + frames`` (by default to the end) as numbers, however they are stored.
+
+        One contiguous read, not checked against the sha256: float16, or float32 if the store holds int8.
+        """
+        return self.window(run, start, run.frames - start if frames is None else frames)[0]
 
     def mask_index(self, run: Run) -> Int32[np.ndarray, " V"]:
         """Where each column of the frames lies in the C-order flattened X, Y, Z grid."""
-        return self.window(run, 0, 0)[1]
+        return self.stored(run, 0, 0).mask_index
 
     def window(
         self, run: Run, start: int, frames: int
-    ) -> tuple[Float16[np.ndarray, "W V"], Int32[np.ndarray, " V"]]:
+    ) -> tuple[Float16[np.ndarray, "W V"] | Float32[np.ndarray, "W V"], Int32[np.ndarray, " V"]]:
         """:meth:`load` and :meth:`mask_index` with one opening of the file."""
+        stored = self.stored(run, start, frames)
+        return dequantise(stored.frames, stored.scale, stored.offset), stored.mask_index
+
+    def stored(self, run: Run, start: int, frames: int) -> Stored:
+        """A window as it lies on disk: what to move to a device before it is made into numbers there."""
         if not 0 <= start <= start + frames <= run.frames:
             raise ValueError(f"frames {start} to {start + frames} of {run.name}, which has {run.frames}")
-        path = self.folder / run.file
-        try:
-            with safe_open(path, framework="numpy") as file:
-                return file.get_slice("frames")[start : start + frames], file.get_tensor("mask_index")
-        except (SafetensorError, OSError) as cause:
-            raise InputError(
-                f"{path} cannot be read ({cause}); delete it and run prepare_fmri again"
-            ) from cause
+        with RunFile(self.folder / run.file) as file:
+            return Stored(
+                frames=file.rows("frames", start, frames),
+                mask_index=file.rows("mask_index"),
+                scale=file.rows("scale") if "scale" in file else None,
+                offset=file.rows("offset") if "offset" in file else None,
+            )
 
     def read(self, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All tensors and metadata of a run, every byte checked.
+        """All tensors and metadata of a run, every byte checked; ``frames`` are numbers, however they are stored.
 
         Raises:
             InputError: E_HASH; the file is damaged, missing, or not the one the manifest lists.
         """
+        tensors, metadata = self._read(run)
+        scale, offset = tensors.pop("scale", None), tensors.pop("offset", None)
+        return tensors | {"frames": dequantise(tensors["frames"], scale, offset)}, metadata
+
+    def read_stored(self, run: Run) -> Stored:
+        """A whole run as it lies on disk, every byte checked as by :meth:`read`."""
+        tensors, _ = self._read(run)
+        return Stored(
+            frames=tensors["frames"],
+            mask_index=tensors["mask_index"],
+            scale=tensors.get("scale"),
+            offset=tensors.get("offset"),
+        )
+
+    def _read(self, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         path = self.folder / run.file
         tensors, metadata = load_tensors(path, RUN_KIND, RUN_FORMAT)
         if load_tensor_metadata(path, RUN_KIND, RUN_FORMAT)[1] != run.sha256:
@@ -150,7 +197,7 @@ class FMRIStore:
 
     def verify(self, run: Run) -> None:
         """Check every byte of a run against its sha256; see :meth:`read`."""
-        self.read(run)
+        self._read(run)
 
     def verify_all(self) -> None:
         """Check every run, with a progress bar; 300 MB take about a second."""
