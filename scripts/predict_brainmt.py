@@ -80,7 +80,7 @@ def main(config: PredictBrainMT) -> int:
     write_table(table, found)
     write_figures(folder / "private", private_figures(found, as_png), private=True)
     write_figures(folder / "figures", figures)
-    write_report(page, text, people=found.ids)
+    write_report(page, text, people={*found.ids, *split.groups})
     save_json(folder / METRICS, KIND, FORMAT, content)
     return stage.end(**summary(content))
 

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from jaxtyping import Bool, Float, Int
 
 from encoders.brainmt.checkpoint import from_pretrained
-from encoders.brainmt.compatibility import check_preparation, check_unseen, seen_people
+from encoders.brainmt.compatibility import UNKNOWN, check_preparation, check_unseen, trained_on
 from encoders.brainmt.evaluation import subject_predictions
 from encoders.brainmt.predict_config import PredictBrainMT
 from encoders.brainmt.rivals import check_confounds, rival_predictions
@@ -166,14 +166,12 @@ def _by_brainmt(
             f"{one.source} does not say what its outputs are (a converted checkpoint does not); train it on this "
             f"study first: scripts/pretrain_brainmt.py --weights={one.source}"
         )
-    unchecked = check_preparation(store, model.config, card)
+    unchecked, seen = check_preparation(store, model.config, card), _seen(card)
     people = store.subjects if config.people == "all" else sorted(getattr(one.split, config.people))
     if config.people == "test":
         unchecked += check_unseen(card, people, one.split.groups)
-    elif seen_people(card) is None:
-        unchecked.append(
-            "the model does not say whom it was trained on; unseen people cannot be told from others"
-        )
+    elif seen is None:
+        unchecked.append(UNKNOWN)
     targets = Targets.of_card(card["targets"], cohort)
     windows = FMRIWindows(
         store, frames=model.config.num_frames, subjects=people, windows_per_run=config.windows
@@ -193,7 +191,7 @@ def _by_brainmt(
     return _Part(
         ids=ids,
         asked=len(people),
-        unseen=_unseen(ids, seen_people(card), one.split),
+        unseen=_unseen(ids, seen, one.split),
         targets=targets,
         predicted=predicted,
         unchecked=unchecked,
@@ -208,6 +206,12 @@ def _by_brainmt(
     )
 
 
+def _seen(card: dict[str, Any]) -> set[str] | None:
+    """Everyone the model has seen; None unless its card names all of them."""
+    told = trained_on(card)
+    return set(told["ids"]) if told["complete"] and told["ids"] is not None else None
+
+
 def _unseen(ids: Sequence[str], seen: set[str] | None, split: Split) -> Bool[np.ndarray, " S"] | None:
     if seen is None:
         return None
@@ -220,8 +224,8 @@ def _unseen(ids: Sequence[str], seen: set[str] | None, split: Split) -> Bool[np.
 
 def _same_split(card: dict[str, Any], split: Split) -> bool | None:
     """Whether the model was trained on this very split; None if it does not say."""
-    trained_on = card.get("trained_on")
-    return None if not trained_on else trained_on.get("split_digest") == split.digest
+    digest = trained_on(card)["split_digest"]
+    return None if digest is None else digest == split.digest
 
 
 def _joined(parts: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:

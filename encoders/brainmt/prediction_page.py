@@ -130,9 +130,9 @@ def view(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def count(number: int) -> str:
-    """A count of people for print: 1 to 4 become "< 5"; zero is told."""
-    return f"< {MIN_COUNT}" if 0 < number < MIN_COUNT else f"{number:,}"
+def count(number: int | str) -> str:
+    """A count of people for print; small ones come suppressed."""
+    return number if isinstance(number, str) else f"{number:,}"
 
 
 def _target_view(k: int, name: str, target: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _target_view(k: int, name: str, target: Mapping[str, Any], content: Mapping[
                 "people": SETS[people],
                 "n": count(num),
                 "metrics": [METRICS[m] for m in metrics],
-                "rows": rows if num >= MIN_COUNT else [],
+                "rows": rows,
             }
         )
     tests = [
@@ -169,7 +169,6 @@ def _target_view(k: int, name: str, target: Mapping[str, Any], content: Mapping[
             "delong": _delong_words(test.get("delong")),
         }
         for model, test in target["brainmt_minus"].items()
-        if test["n"] >= MIN_COUNT
     ]
     curves = [1] if len(classes) == 2 else range(len(classes))
     return {

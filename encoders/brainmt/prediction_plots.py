@@ -23,7 +23,7 @@ LINES = {  # colour, line style, width
     "connectome_correlation": (ORANGE, ":", 1.8),
     "confounds": (INK, "-.", 1.4),
 }
-MOST_BINS = 10
+FEWEST_BINS, MOST_BINS = 4, 10  # where there are enough people
 
 
 def comparison_chart(targets: Mapping[str, Any], people: str) -> Figure | None:
@@ -198,6 +198,6 @@ def confusion_counts(
 
 
 def bins_of(values: Float[np.ndarray, " S"]) -> list[Int[np.ndarray, " N"]]:
-    """Rows in groups of neighbouring values, at most ten groups of at least five people each."""
-    count = min(MOST_BINS, len(values) // MIN_COUNT)
+    """Rows in groups of neighbouring values: of about twenty people, of at least five, and at most ten groups."""
+    count = min(MOST_BINS, max(len(values) // 20, min(len(values) // MIN_COUNT, FEWEST_BINS)))
     return np.array_split(np.argsort(values, kind="stable"), count) if count else []

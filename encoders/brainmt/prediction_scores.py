@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from encoders.brainmt.predict import BRAINMT, Predictions
-from encoders.brainmt.predict_config import PredictBrainMT
+from encoders.brainmt.predict_config import MIN_COUNT, PredictBrainMT
 from encoders.brainmt.targets import Target
 from encoders.stats.bootstrap import cluster_weights
 from encoders.stats.delong import DeLong, delong_interval, delong_test
@@ -19,6 +19,7 @@ from encoders.stats.paired import Resampled, paired_difference, resample_scores
 
 KIND, FORMAT = "neurohelix.brainmt_predictions", 1
 UNSEEN = "unseen"
+SYMBOLS = {"r2": "R²", "auroc": "AUROC"}
 TITLES = {
     "brainmt": "BrainMT",
     "connectome_tangent": "tangent connectome",
@@ -51,7 +52,8 @@ def scored(found: Predictions, *, people: str, bootstraps: int, seed: int) -> di
     """Target -> metrics of every model with 95 % intervals, and paired tests of BrainMT against each baseline.
 
     People without the label are left out of a target and counted; relatives are resampled together. Metric names
-    start with the people they are of (`test_r2`). Tests are made among the unseen people where there are any.
+    start with the people they are of (`test_r2`); fewer than five people are not scored. Tests are made among the
+    unseen people where there are any.
 
     Args:
         found: Predictions.
@@ -64,11 +66,11 @@ def scored(found: Predictions, *, people: str, bootstraps: int, seed: int) -> di
     content = {}
     for k, target in enumerate(found.targets):
         known = np.isfinite(found.wanted[k])
-        models: dict[str, dict[str, Any]] = {name: {} for name in found.predicted}
+        models: dict[str, dict[str, Any]] = {name: {} for name in TITLES if name in found.predicted}
         paired: dict[str, Any] = {}
         for name, chosen in sets.items():
             rows = np.flatnonzero(known & chosen)
-            if not len(rows):
+            if len(rows) < MIN_COUNT:
                 continue
             wanted = found.wanted[k][rows].astype(int) if target.classes else found.wanted[k][rows]
             folds = None if found.folds is None else found.folds[rows]
@@ -76,19 +78,19 @@ def scored(found: Predictions, *, people: str, bootstraps: int, seed: int) -> di
                 [found.families[row] for row in rows], bootstraps, np.random.default_rng((seed, k))
             )
             scores = {
-                model: resample_scores(predicted[k][rows], wanted, weights, folds)
-                for model, predicted in found.predicted.items()
+                model: resample_scores(found.predicted[model][k][rows], wanted, weights, folds)
+                for model in models
             }
             for model, score in scores.items():
                 models[model] |= _metrics(name, score)
             two = len(target.classes) == 2
             if two:
-                for model, predicted in found.predicted.items():
-                    area = delong_interval(predicted[k][rows, 1], wanted == 1, folds)
+                for model in models:
+                    area = delong_interval(found.predicted[model][k][rows, 1], wanted == 1, folds)
                     models[model][f"{name}_auroc"]["delong"] = _delong(area)
             if name != tested:
                 continue
-            for model in found.predicted:
+            for model in models:
                 if model == BRAINMT:
                     continue
                 paired[model] = _difference(f"{name}_", main_metric(target), scores[BRAINMT], scores[model])
@@ -98,12 +100,17 @@ def scored(found: Predictions, *, people: str, bootstraps: int, seed: int) -> di
         content[target.name] = {
             "task": "classification" if target.classes else "regression",
             "classes": list(target.classes),
-            "people_with_label": int(known.sum()),
-            "people_without_label": int((~known).sum()),
+            "people_with_label": suppressed(int(known.sum())),
+            "people_without_label": suppressed(int((~known).sum())),
             "models": models,
             "brainmt_minus": paired,
         }
     return content
+
+
+def suppressed(number: int) -> int | str:
+    """A count of people that may be shared: 1 to 4 become "< 5"; zero is told."""
+    return f"< {MIN_COUNT}" if 0 < number < MIN_COUNT else number
 
 
 def report(found: Predictions, config: PredictBrainMT) -> dict[str, Any]:
@@ -119,10 +126,10 @@ def report(found: Predictions, config: PredictBrainMT) -> dict[str, Any]:
         "tested_on": sets[0],
         "folds": None if found.folds is None else int(np.unique(found.folds).size),
         "people_counts": {
-            "asked": told["people_asked"],
-            "without_scan": told["people_without_scan"],
-            "predicted": len(found.ids),
-            "unseen": None if found.unseen is None else int(found.unseen.sum()),
+            "asked": suppressed(told["people_asked"]),
+            "without_scan": suppressed(told["people_without_scan"]),
+            "predicted": suppressed(len(found.ids)),
+            "unseen": None if found.unseen is None else suppressed(int(found.unseen.sum())),
         },
         "unchecked": told["unchecked"],
         "models": told["models"],
@@ -140,7 +147,7 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
     if counts["without_scan"]:
         lines["people_without_a_scan"] = counts["without_scan"]
     for name, target in content["targets"].items():
-        lines[name] = in_words(target)
+        lines[name] = in_words(target, content["tested_on"])
         if target["people_without_label"]:
             lines[f"{name}: people_without_the_label"] = target["people_without_label"]
     if content["unchecked"]:
@@ -166,9 +173,9 @@ def conclusion(targets: Mapping[str, Any], tested_on: str) -> str:
     sentences = []
     if len(targets) == 1:
         ((name, score),) = own.items()
-        shown = "nobody has the label" if score is None else interval_words(score)
+        shown = interval_words(score) if score else f"fewer than {MIN_COUNT} people have it"
         words = "predicts" if predicts[name] else "does not demonstrably predict"
-        sentences.append(f"BrainMT {words} {name} ({main_metric(targets[name])} {shown}).")
+        sentences.append(f"BrainMT {words} {name} ({SYMBOLS[main_metric(targets[name])]} {shown}).")
     else:
         sentences.append(
             f"BrainMT predicts {sum(predicts.values())} of {len(targets)} targets better than chance."
@@ -204,23 +211,25 @@ def _against(words: str, tests: Mapping[str, Mapping[str, Any]], predicts: Mappi
             f"correction for the number of targets){worse}."
         )
     (found,) = tests.values()
-    shown = "; ".join(f"{TITLES[r]}: {interval_words(test, signed=True)}" for r, test in found.items())
+    shown = "; ".join(
+        (f"to the {TITLES[r]} " if len(found) > 1 else "") + interval_words(test, signed=True)
+        for r, test in found.items()
+    )
     if losses:
         verdict = f"does worse than {every.replace('every', 'a')}"
     else:
         verdict = f"beats {every}" if wins else f"does not demonstrably beat {every}"
-    return f"It {verdict} (paired difference to {shown})."
+    return f"It {verdict} (paired difference {shown})."
 
 
-def in_words(target: Mapping[str, Any]) -> str:
-    """The main metric of every model with its interval, in one line."""
-    metric, parts = main_metric(target), []
-    for model, scores in target["models"].items():
-        name = next((key for key in scores if key.endswith(f"_{metric}")), None)
-        if name is None:
-            return "nobody has the label"
-        parts.append(f"{model} {interval_words(scores[name])}")
-    return f"{metric}: " + "; ".join(parts)
+def in_words(target: Mapping[str, Any], people: str) -> str:
+    """The main metric of every model with its interval, in one line: `test R² (n = 60): brainmt 0.31 [...]; ...`."""
+    name = f"{people}_{main_metric(target)}"
+    scores = {model: found[name] for model, found in target["models"].items() if name in found}
+    if not scores:
+        return f"fewer than {MIN_COUNT} {people} people have the label"
+    each = "; ".join(f"{model} {interval_words(score)}" for model, score in scores.items())
+    return f"{people} {SYMBOLS[main_metric(target)]} (n = {scores[BRAINMT]['n']}): {each}"
 
 
 def interval_words(score: Mapping[str, Any], *, signed: bool = False) -> str:

@@ -18,7 +18,13 @@ FOLDS = 3
 
 
 def make_study(
-    folder: Path, *, train: int = 21, val: int = 9, test: int = 7, task: str = "regression", targets: str = "trait_*"
+    folder: Path,
+    *,
+    train: int = 21,
+    val: int = 9,
+    test: int = 7,
+    task: str = "regression",
+    targets: str = "trait_*",
 ) -> Study:
     """``patient`` is yes where trait_1 is high, ``stage`` is a third of trait_2; age, sex and site say nothing."""
     study = tiny.make_study(folder, train=train, val=val, test=test)
@@ -45,9 +51,9 @@ def make_study(
             groups[name] = f"family of {part[k - k % FAMILY]}"
     families = sorted(set(groups.values()))
     folds = [[name for name in groups if families.index(groups[name]) % FOLDS == k] for k in range(FOLDS)]
-    Split(
-        train=made.train, val=made.val, test=made.test, groups=groups, seed=0, folds=folds
-    ).save(study.path("splits"))
+    Split(train=made.train, val=made.val, test=made.test, groups=groups, seed=0, folds=folds).save(
+        study.path("splits")
+    )
     settings = study.folder / "configs" / "pretrain_brainmt.yaml"
     text = settings.read_text(encoding="utf-8").replace('targets: ["trait_*"]', f"targets: [{targets!r}]")
     settings.write_text(text + f"task: {task}\n", encoding="utf-8")
