@@ -14,6 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from encoders.ssm.announcement import announce
+from encoders.ssm.cuda import conv_cuda, conv_refusal
+
 
 def directional_conv(
     x: Float[Tensor, "B L D"],
@@ -22,20 +25,44 @@ def directional_conv(
     *,
     reverse: tuple[bool, ...],
 ) -> Float[Tensor, "G B L D"]:
-    """Depthwise convolution of one input for G directions; the last tap weighs the present step.
-
-    On a CPU a few shifted multiply-adds in the token-major layout beat the library's grouped convolution,
-    which has to transpose.
-    """
+    """Depthwise convolution of one input for G directions; the last tap weighs the present step."""
+    length, taps = x.shape[1], weight.shape[3]
     if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         return _ShiftedConv.apply(x, weight, bias, reverse)
-    length, taps = x.shape[1], weight.shape[3]
+    path = "library"
+    if x.device.type == "cuda" and not torch.compiler.is_compiling():  # a compiler knows the library's own
+        path, reason = pick_convolution(x.device, dtype=x.dtype, taps=taps)
+        announce("causal convolution", path, reason)
     outputs = []
     for w, b, back in zip(weight, bias, reverse, strict=True):
-        w = w.flip(2) if back else w
-        padded = F.conv1d(x.mT, w, b.to(x.dtype), padding=taps - 1, groups=len(w))
-        outputs.append(padded[..., taps - 1 :] if back else padded[..., :length])
+        if path == "causal_conv1d":
+            outputs.append(conv_cuda(x.mT, w[:, 0], b, reverse=back))
+        else:
+            w = w.flip(2) if back else w
+            padded = F.conv1d(x.mT, w, b.to(x.dtype), padding=taps - 1, groups=len(w))
+            outputs.append(padded[..., taps - 1 :] if back else padded[..., :length])
     return torch.stack(outputs).mT
+
+
+def pick_convolution(
+    device: torch.device, *, dtype: torch.dtype = torch.float32, taps: int = 4
+) -> tuple[str, str]:
+    """(implementation, reason) that a device gets: "shifted", "causal_conv1d" or "library".
+
+    Args:
+        device: Where the tensors are.
+        dtype: Of the input.
+        taps: K.
+    """
+    if device.type == "cpu":
+        # the library's grouped convolution would have to transpose; under autocast it is taken all the same
+        return "shifted", "on a CPU, shifted multiply-adds in the token-major layout are fastest"
+    if device.type != "cuda":
+        return "library", f"no compiled kernel for device {device.type}"
+    refusal = conv_refusal(device, dtype=dtype, taps=taps)
+    if refusal is None:
+        return "causal_conv1d", f"causal-conv1d's compiled kernel works on {device}"
+    return "library", refusal
 
 
 class _ShiftedConv(torch.autograd.Function):

@@ -4,16 +4,16 @@ Glossary: G directions · B batch · D channels · L time steps · N numbers of 
 """
 
 import functools
-import os
-import sys
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from encoders.runs.errors import InputError
+from encoders.ssm.announcement import announce
 from encoders.ssm.chunked import scan_chunked
-from encoders.ssm.cuda import cuda_kernel_available, scan_cuda
+from encoders.ssm.cuda import scan_cuda, scan_refusal
 from encoders.ssm.reference import scan_reference
 
 BACKENDS = ("auto", "reference", "chunked", "cuda")
@@ -82,35 +82,67 @@ def scan_directions(
         reverse: For each of them, whether it walks backwards; by default one of each.
         delta_softplus: Apply softplus to delta, to make it positive.
         backend: "auto", "reference", "chunked" or "cuda".
+
+    Raises:
+        InputError: the backend is unknown, or "cuda" was asked for and cannot scan this.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"scan backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    if backend == "auto":
-        backend, reason = pick_backend(u.device)
-        _announce(backend, reason)
-    dtype, wide = u.dtype, torch.promote_types(u.dtype, torch.float32)
-    with torch.autocast(u.device.type, enabled=False):
-        # half-precision steps and states lose the long memory: never below fp32
-        u, delta, A, B, C = (x.to(wide) for x in (u, delta, A, B, C))
-        if delta_softplus:
-            delta = F.softplus(delta)
-        if backend == "chunked":
-            return scan_chunked(u, delta, A, B, C, reverse=reverse).to(dtype)
-        one = scan_reference if backend == "reference" else scan_cuda
-        each = zip(u, delta, A, B, C, reverse, strict=True)
-        return torch.stack([one(*direction, reverse=back) for *direction, back in each]).to(dtype)
+    options = {"reverse": reverse, "delta_softplus": delta_softplus, "backend": backend}
+    if torch.compiler.is_compiling():  # a loop over time and lists of buffers are nothing for a graph
+        apart = torch.compiler.disable(_scan_directions, reason="the selective scan compiles badly")
+        return apart(u, delta, A, B, C, **options)
+    return _scan_directions(u, delta, A, B, C, **options)
 
 
-def pick_backend(device: torch.device) -> tuple[str, str]:
-    """(implementation, reason) that "auto" takes on a device."""
+def pick_backend(
+    device: torch.device, *, dtype: torch.dtype = torch.float32, d_state: int = 16
+) -> tuple[str, str]:
+    """(implementation, reason) that "auto" takes.
+
+    Args:
+        device: Where the tensors are.
+        dtype: Of u, delta, B and C.
+        d_state: N.
+    """
     if device.type != "cuda":
         return "chunked", f"no compiled kernel for device {device.type}"
-    if cuda_kernel_available():
-        return "cuda", "mamba-ssm's compiled kernel was found"
-    return "chunked", "mamba-ssm's extension selective_scan_cuda is not installed; pip install '.[cuda]'"
+    refusal = scan_refusal(device, dtype=dtype, d_state=d_state)
+    if refusal is None:
+        return "cuda", f"mamba-ssm's compiled kernel works on {device}"
+    return "chunked", refusal
 
 
-@functools.cache
-def _announce(backend: str, reason: str) -> None:
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(f"selective scan: {backend} ({reason})", file=sys.stderr)
+def _scan_directions(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    *,
+    reverse: tuple[bool, ...],
+    delta_softplus: bool,
+    backend: str,
+) -> Tensor:
+    if backend not in BACKENDS:
+        raise InputError(f"scan backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    dtype = u.dtype
+    common = functools.reduce(torch.promote_types, (x.dtype for x in (delta, B, C)), dtype)
+    if backend in ("auto", "cuda"):
+        picked, reason = pick_backend(u.device, dtype=common, d_state=A.shape[2])
+        if backend == "cuda" and picked != "cuda":
+            raise InputError(f'scan backend "cuda" cannot run: {reason}; or choose "auto"')
+        backend = picked
+        announce("selective scan", backend, reason)
+    with torch.autocast(u.device.type, enabled=False):
+        if backend == "cuda":  # takes half precision as it is; the state is fp32 inside
+            u, delta, B, C = (x.to(common) for x in (u, delta, B, C))
+            one = functools.partial(scan_cuda, delta_softplus=delta_softplus)
+        else:  # half-precision steps and states lose the long memory: never below fp32
+            wide = torch.promote_types(common, torch.float32)
+            u, delta, A, B, C = (x.to(wide) for x in (u, delta, A, B, C))
+            if delta_softplus:
+                delta = F.softplus(delta)
+            if backend == "chunked":
+                return scan_chunked(u, delta, A, B, C, reverse=reverse).to(dtype)
+            one = scan_reference
+        each = zip(u, delta, A, B, C, reverse, strict=True)
+        return torch.stack([one(*direction, reverse=back) for *direction, back in each]).to(dtype)
