@@ -3,15 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from encoders.brainmt.discover import Scan
+from encoders.brainmt.motion import Motion
 from encoders.brainmt.nifti import MNI, Nifti
 from encoders.brainmt.quarantine import ScanRefused
 
 PLAUSIBLE_TR = (0.2, 10.0)  # s
 TR_TOLERANCE = 1e-3  # s
-FD_COLUMNS = ("framewise_displacement", "FramewiseDisplacement")  # fMRIPrep since and before 1.2
 
 
 def repetition_time(image: Nifti, sidecar: Path | None, *, fix: bool) -> float:
@@ -63,30 +61,17 @@ def space_of(scan: Scan, image: Nifti, assume_mni: bool) -> str:
     )
 
 
-def mean_displacement(confounds: Path | None, num_frames: int, limit: float) -> float | None:
-    """Mean framewise displacement in mm; None where no table or no such column is there."""
-    if confounds is None:
+def still_enough(motion: Motion | None, limit: float) -> float | None:
+    """Mean framewise displacement in mm, at most ``limit``; None where motion is unknown."""
+    if motion is None:
         return None
-    fix = "make the confounds table again, or remove it to skip the motion check"
-    try:
-        names, *rows = [line.split("\t") for line in confounds.read_text(encoding="utf-8").splitlines()]
-        column = next((name for name in FD_COLUMNS if name in names), None)
-        cells = [row[names.index(column)] for row in rows] if column else []
-        moved = [float(cell) for cell in cells if cell.strip().lower() not in ("n/a", "nan", "")]
-    except (OSError, ValueError, IndexError) as cause:
-        raise ScanRefused("E_MOTION", f"{confounds.name} cannot be read ({cause})", fix) from cause
-    if len(rows) != num_frames:
-        raise ScanRefused("E_MOTION", f"{confounds.name} has {len(rows)} rows for {num_frames} frames", fix)
-    if not moved:
-        return None
-    mean_fd = float(np.mean(moved))
-    if not mean_fd <= limit:
+    if not motion.mean <= limit:
         raise ScanRefused(
             "E_MOTION",
-            f"mean framewise displacement is {mean_fd:.3f} mm, the limit is {limit:g} mm",
+            f"mean framewise displacement is {motion.mean:.3f} mm ({motion.definition}), the limit is {limit:g} mm",
             "drop the scan, or raise --max_mean_fd",
         )
-    return round(mean_fd, 6)
+    return round(motion.mean, 6)
 
 
 def _plausible(tr: float) -> bool:

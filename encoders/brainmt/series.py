@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float16, Float32, Int8, Int32
 
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import Scan
-from encoders.brainmt.gates import mean_displacement, repetition_time, space_of
+from encoders.brainmt.gates import repetition_time, space_of, still_enough
 from encoders.brainmt.mask import brain_mask
+from encoders.brainmt.motion import motion_of
 from encoders.brainmt.nifti import Nifti, read_nifti
 from encoders.brainmt.quantise import HOLDERS, Frames
 from encoders.brainmt.quarantine import ScanRefused
@@ -60,7 +61,8 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
     _need_frames(num_frames, config.min_frames)
     space = space_of(scan, image, config.assume_mni)
     tr = repetition_time(image, scan.sidecar, fix=config.fix_tr)
-    mean_fd = mean_displacement(scan.confounds, num_frames, config.max_mean_fd)
+    motion = motion_of(scan, num_frames)
+    mean_fd = still_enough(motion, config.max_mean_fd)
     mask, mask_source = brain_mask(scan.mask, image, min_extent=config.min_extent, max_bytes=max_bytes)
     mask_index = np.flatnonzero(mask).astype(np.int32)
     values = _scanner_units(image, image.order[mask_index])
@@ -98,6 +100,7 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         "dropped_frames": dropped.tolist(),
         "segments": segments(kept),
         "mean_fd": mean_fd,
+        "fd_definition": motion.definition if motion else None,
         "source_sha256": image.sha256,
     }
     return Series(

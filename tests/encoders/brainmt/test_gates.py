@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from encoders.brainmt.discover import discover
-from encoders.brainmt.gates import mean_displacement, repetition_time, space_of
+from encoders.brainmt.gates import repetition_time, space_of, still_enough
+from encoders.brainmt.motion import Motion
 from encoders.brainmt.nifti import read_nifti
 from encoders.brainmt.quarantine import ScanRefused
 
@@ -90,28 +92,12 @@ def test_mni_space_must_be_stated(space, code, assume, wanted):
             space_of_(scan, image, assume)
 
 
-def test_mean_displacement_skips_what_is_not_there(tmp_path):
-    table = tmp_path / "confounds.tsv"
-    table.write_text("trans_x\tframewise_displacement\n0\tn/a\n0\t0.1\n0\t0.3\n")
-    assert mean_displacement(table, 3, 0.5) == pytest.approx(0.2)
-    assert mean_displacement(None, 3, 0.5) is None
-    table.write_text("trans_x\n0\n0\n")
-    assert mean_displacement(table, 2, 0.5) is None
+def motion_of_mean(mean):
+    return Motion(fd=np.array([np.nan, mean, mean]), definition="Power", source="x.par")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("framewise_displacement\nn/a\n0.9\n0.7\n", "0.800 mm, the limit is 0.5 mm"),
-        ("framewise_displacement\n0.1\n", "has 1 rows for 3 frames"),
-        ("framewise_displacement\n0.1\nlots\n0.1\n", "cannot be read"),
-        ("trans_x\tframewise_displacement\n0\n0\n0\n", "cannot be read"),
-        ("", "cannot be read"),
-    ],
-)
-def test_motion_above_the_limit_or_a_table_that_does_not_fit_is_refused(tmp_path, text, words):
-    table = tmp_path / "confounds.tsv"
-    table.write_text(text)
-    with pytest.raises(ScanRefused, match="E_MOTION") as caught:
-        mean_displacement(table, 3, 0.5)
-    assert words in caught.value.sentence
+def test_a_head_that_moved_too_much_on_average_is_refused():
+    assert still_enough(motion_of_mean(0.2), 0.5) == pytest.approx(0.2)
+    assert still_enough(None, 0.5) is None
+    with pytest.raises(ScanRefused, match=r"E_MOTION: .* 0.800 mm \(Power\), the limit is 0.5 mm"):
+        still_enough(motion_of_mean(0.8), 0.5)
