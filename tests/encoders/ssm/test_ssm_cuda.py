@@ -1,5 +1,6 @@
 """The compiled kernels: used when they work, refused in words when they do not. Most of it needs no GPU."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -13,34 +14,36 @@ from encoders.ssm.convolution import directional_conv, pick_convolution
 from encoders.ssm.scan import pick_backend
 
 ROOT = Path(__file__).resolve().parents[3]
-PICKS = {
-    "scan": ("encoders.ssm.scan", "pick_backend", "chunked", "selective_scan_cuda", "mamba_ssm"),
-    "conv": (
-        "encoders.ssm.convolution",
-        "pick_convolution",
-        "library",
-        "causal_conv1d_cuda",
-        "causal_conv1d",
-    ),
+KINDS = {
+    "scan": (pick_backend, "chunked", "selective_scan_cuda", "mamba_ssm"),
+    "conv": (pick_convolution, "library", "causal_conv1d_cuda", "causal_conv1d"),
 }
 without_gpu = pytest.mark.skipif(
     torch.cuda.is_available(), reason="describes a machine without a CUDA device"
 )
 
 
-def picked(kind: str, packages: Path) -> tuple[str, str]:
-    """(implementation, reason) for a CUDA device in a process that finds these packages."""
-    module, function, *_ = PICKS[kind]
-    program = f"import torch; from {module} import {function}; print(*{function}(torch.device('cuda:0')), sep='\\n')"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    path, reason = done.stdout.splitlines()
-    return path, reason
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """A folder whose packages this process finds first; what was imported from it is forgotten again."""
+    monkeypatch.syspath_prepend(tmp_path)
+    faults = (cuda._scan_fault, cuda._conv_fault)
+    before = set(sys.modules)
+    for fault in faults:
+        fault.cache_clear()
+    yield tmp_path
+    for fault in faults:
+        fault.cache_clear()
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in {
+            name for *_, extension, package in KINDS.values() for name in (extension, package)
+        }:
+            del sys.modules[name]
+
+
+def picked(kind: str) -> tuple[str, str]:
+    """(implementation, reason) for a CUDA device."""
+    return KINDS[kind][0](torch.device("cuda", 0))
 
 
 def write_package(folder: Path, name: str, content: str) -> None:
@@ -53,11 +56,11 @@ def write_package(folder: Path, name: str, content: str) -> None:
 
 
 @without_gpu
-@pytest.mark.parametrize("kind", PICKS)
-def test_an_absent_extension_is_named_with_the_way_to_build_it(kind, tmp_path):
-    *_, fallback, extension, package = PICKS[kind]
-    write_package(tmp_path, package, "raise RuntimeError('must not be imported: the package proves nothing')")
-    path, reason = picked(kind, tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_absent_extension_is_named_with_the_way_to_build_it(kind, packages):
+    _, fallback, extension, package = KINDS[kind]
+    write_package(packages, package, "raise RuntimeError('must not be imported: the package proves nothing')")
+    path, reason = picked(kind)
     assert path == fallback and f"{extension} is not installed" in reason
     assert "--no-build-isolation" in reason
     assert ("MAMBA_KEEP_CUDA_BUILD=TRUE" in reason) == (kind == "scan")
@@ -65,12 +68,12 @@ def test_an_absent_extension_is_named_with_the_way_to_build_it(kind, tmp_path):
 
 @without_gpu
 @pytest.mark.parametrize("error", ["ImportError", "OSError"])
-@pytest.mark.parametrize("kind", PICKS)
-def test_an_extension_of_another_torch_is_refused_with_the_cause(kind, error, tmp_path):
-    *_, fallback, extension, package = PICKS[kind]
-    write_package(tmp_path, extension, f"raise {error}('undefined symbol: _ZN3c105ErrorC2E')")
-    write_package(tmp_path, package, "")
-    path, reason = picked(kind, tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_extension_of_another_torch_is_refused_with_the_cause(kind, error, packages):
+    _, fallback, extension, package = KINDS[kind]
+    write_package(packages, extension, f"raise {error}('undefined symbol: _ZN3c105ErrorC2E')")
+    write_package(packages, package, "")
+    path, reason = picked(kind)
     assert path == fallback
     assert (
         extension in reason and "undefined symbol: _ZN3c105ErrorC2E" in reason and torch.__version__ in reason
@@ -78,31 +81,49 @@ def test_an_extension_of_another_torch_is_refused_with_the_cause(kind, error, tm
 
 
 @without_gpu
-@pytest.mark.parametrize("kind", PICKS)
-def test_a_damaged_library_is_refused(kind, tmp_path):
-    *_, fallback, extension, package = PICKS[kind]
-    (tmp_path / f"{extension}.so").write_bytes(b"not a library")
-    write_package(tmp_path, package, "")
-    path, reason = picked(kind, tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_library_is_refused(kind, packages):
+    _, fallback, extension, package = KINDS[kind]
+    (packages / f"{extension}.so").write_bytes(b"not a library")
+    write_package(packages, package, "")
+    path, reason = picked(kind)
     assert path == fallback and "does not load" in reason
 
 
 @without_gpu
-def test_a_package_that_fails_around_a_good_extension_is_refused(tmp_path):
-    write_package(tmp_path, "selective_scan_cuda", "")
-    write_package(tmp_path, "mamba_ssm", "import a_package_that_nobody_has")
-    path, reason = picked("scan", tmp_path)
+def test_a_package_that_fails_around_a_good_extension_is_refused(packages):
+    write_package(packages, "selective_scan_cuda", "")
+    write_package(packages, "mamba_ssm", "import a_package_that_nobody_has")
+    path, reason = picked("scan")
     assert path == "chunked" and "a_package_that_nobody_has" in reason
 
 
 @without_gpu
-@pytest.mark.parametrize("kind", PICKS)
-def test_good_packages_without_a_device_are_refused(kind, tmp_path):
-    *_, fallback, extension, package = PICKS[kind]
-    write_package(tmp_path, extension, "")
+@pytest.mark.parametrize("kind", KINDS)
+def test_good_packages_without_a_device_are_refused(kind, packages):
+    _, fallback, extension, package = KINDS[kind]
+    write_package(packages, extension, "")
     inner = "mamba_ssm.ops.selective_scan_interface" if kind == "scan" else package
-    write_package(tmp_path, inner, "")
-    assert picked(kind, tmp_path) == (fallback, "torch sees no CUDA device")
+    write_package(packages, inner, "")
+    assert picked(kind) == (fallback, "torch sees no CUDA device")
+
+
+@without_gpu
+def test_a_broken_extension_keeps_no_model_from_running(tmp_path):
+    write_package(tmp_path, "selective_scan_cuda", "raise ImportError('undefined symbol')")
+    write_package(tmp_path, "mamba_ssm", "raise ImportError('undefined symbol')")
+    program = "import torch; from encoders.ssm import BiMamba; print(BiMamba(4)(torch.ones(1, 3, 4)).isfinite().all().item())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (
+        done.stdout == "True\n"
+        and done.stderr == "selective scan: chunked (no compiled kernel for device cpu)\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,23 +153,25 @@ def test_inputs_that_the_kernels_do_not_take_go_elsewhere():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("width", [5, 16])  # 16: fit for the channel-last kernel, 5: not
-@pytest.mark.parametrize("taps", [2, 3, 4, 5])
-def test_the_convolution_on_a_gpu_equals_the_one_on_a_cpu(taps, width, dtype):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 9, 2 * width, generator=generator)[..., :width]  # a slice, as in_proj gives it
-    weight, bias = (
-        torch.randn(2, width, 1, taps, generator=generator),
-        torch.randn(2, width, generator=generator),
-    )
-    outcomes = []
-    for device in ("cpu", "cuda"):
-        args = [v.detach().to(device, dtype).requires_grad_() for v in (x, weight, bias)]
-        y = directional_conv(*args, reverse=(False, True))
-        outcomes.append([v.cpu().float() for v in (y, *torch.autograd.grad(y.float().square().sum(), args))])
+def test_the_convolution_on_a_gpu_equals_the_one_on_a_cpu(dtype):
     tolerance = 1e-5 if dtype == torch.float32 else 16 * torch.finfo(dtype).eps
-    for ours, wanted in zip(*outcomes, strict=True):
-        torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=tolerance * wanted.abs().max().item())
+    generator = torch.Generator().manual_seed(0)
+    for taps, width in itertools.product(
+        (2, 3, 4, 5), (5, 16)
+    ):  # 16: fit for the channel-last kernel, 5: not
+        x = torch.randn(2, 9, 2 * width, generator=generator)[..., :width]  # a slice, as in_proj gives it
+        weight = torch.randn(2, width, 1, taps, generator=generator)
+        bias = torch.randn(2, width, generator=generator)
+        outcomes = []
+        for device in ("cpu", "cuda"):
+            args = [v.detach().to(device, dtype).requires_grad_() for v in (x, weight, bias)]
+            y = directional_conv(*args, reverse=(False, True))
+            gradients = torch.autograd.grad(y.float().square().sum(), args)
+            outcomes.append([v.cpu().float() for v in (y, *gradients)])
+        for ours, wanted in zip(*outcomes, strict=True):
+            torch.testing.assert_close(
+                ours, wanted, rtol=tolerance, atol=tolerance * wanted.abs().max().item()
+            )
 
 
 @pytest.mark.gpu
