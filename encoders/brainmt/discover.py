@@ -14,14 +14,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from encoders.brainmt.discovery.abcd import discover_abcd, looks_like_abcd
 from encoders.brainmt.discovery.bids import discover_bids, looks_like_bids
+from encoders.brainmt.discovery.hcp import discover_hcp, looks_like_hcp
+from encoders.brainmt.discovery.original import discover_original, looks_like_original
 from encoders.brainmt.discovery.scan import Layout, Listing, Scan
+from encoders.brainmt.discovery.table import discover_table
+from encoders.brainmt.discovery.ukb import discover_ukb, looks_like_ukb
 from encoders.runs.errors import InputError
 
 __all__ = ["Listing", "Scan", "discover"]
 
 FOLDERS: dict[Layout, tuple[Callable[[Path], bool], Callable[..., Listing]]] = {
     "bids": (looks_like_bids, discover_bids),
+    "hcp": (looks_like_hcp, discover_hcp),
+    "abcd": (looks_like_abcd, discover_abcd),
+    "ukb": (looks_like_ukb, discover_ukb),
+    "original": (looks_like_original, discover_original),
 }
 
 
@@ -40,7 +49,7 @@ def discover(
         InputError: there is none, or several layouts lie in one folder; the message says what was looked for.
     """
     if layout == "table" or (layout == "auto" and root.is_file()):
-        return discover_bids(root, task=task, space=space)
+        return discover_table(root, task=task, space=space)
     if not root.is_dir():
         raise InputError(
             f"{root} is a file, but the layout {layout} is a folder; pass --layout=table for a table"
