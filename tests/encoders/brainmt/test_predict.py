@@ -106,9 +106,10 @@ def test_each_person_is_marked_with_the_part_and_whether_the_model_has_seen_the_
         for name in getattr(made.split, part):
             assert by_id[name] == (part, part == "test", made.split.groups[name])
     assert found.told["people_asked"] == 37 and found.told["people_without_scan"] == 0
-    without = replace(
-        made.split, test=made.split.test[:-2], folds=[]
-    )  # two people of the store are in no part
+    kept = made.split.train + made.split.val + made.split.test[:-2]
+    groups = {name: made.split.groups[name] for name in kept}
+    # two people of the store are in no part, and nobody knows whose relatives they are
+    without = replace(made.split, test=made.split.test[:-2], folds=[], groups=groups)
     outside = made.predict([Trained(source=made.folder, split=without)], people="all")
     assert outside.parts.count("none") == 2 and int(outside.unseen.sum()) == 5
 
@@ -127,7 +128,9 @@ def test_a_model_that_names_nobody_is_used_and_the_gap_is_said(made):
     found = made.predict()
     assert found.unseen is None and "does not name all the people" in found.told["unchecked"][0]
     ids = made.split.train + made.split.val
-    made.save(trained_on={"split_digest": "d", "ids": ids, "complete": False})  # its starting weights saw more
+    made.save(
+        trained_on={"split_digest": "d", "ids": ids, "complete": False}
+    )  # its starting weights saw more
     assert made.predict(people="all").unseen is None
     made.save(trained_on=None, preprocessing=None)
     assert len(made.predict(people="all").told["unchecked"]) == 2
