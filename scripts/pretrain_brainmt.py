@@ -39,15 +39,15 @@ def main(config: PretrainBrainMT) -> int:
         )
     for fold in range(folds):
         train_one(replace(config, fold=fold), study, inputs)
-    print_folds(study, folds)
+    print_folds(study, folds, config.name)
     return 0
 
 
 def train_one(config: PretrainBrainMT, study: Study, inputs: dict[str, Path]) -> int:
     """Train on the hold-out split, or with one fold held out."""
-    best = best_model(study, config.fold)
+    best = best_model(study, config.fold, config.name)
     stage = Stage(
-        stage_name(config.fold),
+        stage_name(config.fold, config.name),
         config,
         study=study,
         inputs=inputs,
@@ -80,7 +80,7 @@ def train_one(config: PretrainBrainMT, study: Study, inputs: dict[str, Path]) ->
     return stage.end(**summary)
 
 
-def print_folds(study: Study, folds: int) -> None:
+def print_folds(study: Study, folds: int, name: str) -> None:
     """Mean and standard deviation of the test metrics over the folds."""
     import os
     import statistics
@@ -91,13 +91,13 @@ def print_folds(study: Study, folds: int) -> None:
     if int(os.environ.get("RANK", "0")) != 0:
         return
     each = [
-        load_json(best_model(study, fold).with_name(TEST_METRICS), TEST_KIND, TEST_FORMAT)["mean"]
+        load_json(best_model(study, fold, name).with_name(TEST_METRICS), TEST_KIND, TEST_FORMAT)["mean"]
         for fold in range(folds)
     ]
     print(f"held out, mean and standard deviation over {folds} folds:")
-    for name in each[0]:
-        values = [scores[name] for scores in each if name in scores]
-        print(f"  {name}: {statistics.mean(values):.3f} ({statistics.stdev(values):.3f})")
+    for metric in each[0]:
+        values = [scores[metric] for scores in each if metric in scores]
+        print(f"  {metric}: {statistics.mean(values):.3f} ({statistics.stdev(values):.3f})")
 
 
 if __name__ == "__main__":

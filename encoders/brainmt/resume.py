@@ -1,7 +1,7 @@
 """Where a training run stands, and how it continues after it was killed: a checkpoint on disk and back.
 
-Checkpoints hold whole tensors, whether the run was sharded over processes (FSDP) or not, so that a run may go on with
-another number of processes.
+Checkpoints hold whole tensors by parameter name, whether the run was sharded over processes (FSDP) or not, so that a
+run may go on with another number of processes. (It is bit-exact with the same number on a CPU.)
 """
 
 import shutil
@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 
 from encoders.brainmt.model import BrainMT
+from encoders.brainmt.sharding import laid_out_like, whole
 from encoders.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint, unfinished
 from encoders.runs.errors import InputError
 
@@ -47,7 +48,7 @@ class Progress:
 
 def save(folder: Path, state: Progress, model: BrainMT, optimizer: Any, accelerator: Accelerator) -> None:
     """Write a checkpoint; called by all processes, written by the main one."""
-    states = _gathered(model, optimizer)
+    states = {"model": _parameters(model), "optimizer": _moments(model, optimizer)}
     if accelerator.scaler is not None:
         states["scaler"] = accelerator.scaler.state_dict()
     if accelerator.is_main_process:
@@ -97,52 +98,23 @@ def resume(
     return state
 
 
-def unsharded(model: BrainMT) -> BrainMT:
-    """The model itself, or where it is sharded a whole copy; every process must call it."""
-    if not _is_sharded(model):
-        return model
-    whole = BrainMT(model.config, num_outputs=model.head.linear.out_features)
-    own = dict(whole.named_parameters())
-    with torch.no_grad():
-        for name, shard in model.named_parameters():
-            own[name].copy_(shard.full_tensor() if isinstance(shard, DTensor) else shard)
-    return whole
+def _parameters(model: BrainMT) -> dict[str, Tensor]:
+    return {name: whole(parameter) for name, parameter in model.named_parameters()}
 
 
-def _is_sharded(model: BrainMT) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
-
-
-def _gathered(model: BrainMT, optimizer: Any) -> dict[str, Any]:
-    if not _is_sharded(model):
-        return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
-
-    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    states = get_state_dict(model, _plain(optimizer), options=whole)
-    return dict(zip(("model", "optimizer"), states, strict=True))
+def _moments(model: BrainMT, optimizer: Any) -> dict[str, dict[str, Tensor]]:
+    """What the optimizer remembers of each parameter; rates and decay follow from the configuration."""
+    states = optimizer.state
+    return {
+        name: {key: whole(value) for key, value in states[parameter].items()}
+        for name, parameter in model.named_parameters()
+        if parameter in states
+    }
 
 
 def _restore(model: BrainMT, optimizer: Any, states: dict[str, Any]) -> None:
-    if _is_sharded(model):
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
-
-        set_state_dict(
-            model,
-            _plain(optimizer),
-            model_state_dict=states["model"],
-            optim_state_dict=states["optimizer"],
-            options=StateDictOptions(full_state_dict=True),
-        )
-        return
-    model.load_state_dict(states["model"])
-    optimizer.load_state_dict(states["optimizer"])
-    for parameter, moments in optimizer.state.items():
-        for name, value in moments.items():
-            if value.shape == parameter.shape:  # the fused step pairs numbers by memory order: channels last
-                moments[name] = torch.empty_like(parameter).copy_(value)
-
-
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer inside Accelerate's."""
-    return getattr(optimizer, "optimizer", optimizer)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(laid_out_like(states["model"][name], parameter))
+            for key, value in states["optimizer"].get(name, {}).items():
+                optimizer.state[parameter][key] = laid_out_like(value, parameter)

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 
 from encoders.brainmt.checkpoint import from_pretrained, save_pretrained
 from encoders.brainmt.evaluation import Scores, evaluate, mean_scores
 from encoders.brainmt.losses import task_loss
 from encoders.brainmt.optimizer import freeze, lr_share, make_optimizer, set_lr, training_mode
-from encoders.brainmt.resume import resume, save, unsharded
+from encoders.brainmt.resume import resume, save
+from encoders.brainmt.sharding import make_shardable, unsharded
 from encoders.brainmt.starting_weights import starting_model
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Targets
@@ -38,7 +39,7 @@ TEST_METRICS, LEFT_OUT = "test_metrics.json", "left_out.tsv"
 LOWER_IS_BETTER = ("mse", "brier")
 # options that cannot change the result, and those that name files of this machine
 WITHOUT_EFFECT = ("preload", "wandb", "log_every", "save_minutes", "resume", "redo")
-NOT_TRAINING = ("study", "store", "splits", "participants", "weights", *WITHOUT_EFFECT)
+NOT_TRAINING = ("study", "name", "store", "splits", "participants", "weights", *WITHOUT_EFFECT)
 
 
 def train(
@@ -96,6 +97,8 @@ def train(
         weight_decay=config.weight_decay,
         betas=config.betas,
     )
+    if accelerator.distributed_type == DistributedType.FSDP:
+        make_shardable(bare)
     if config.compile:
         bare.compile_dense()
     model, optimizer = accelerator.prepare(bare, optimizer)

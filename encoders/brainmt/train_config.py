@@ -1,5 +1,7 @@
 """Options of `scripts/pretrain_brainmt.py`. Imports nothing heavy."""
 
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,6 +11,11 @@ from encoders.runs.errors import InputError
 from encoders.runs.study import DEMO, Study
 
 FROM_SCRATCH, FROM_WEIGHTS = 1.0, 0.75  # layer_decay where none is given; 0.75 from scratch starves the stem
+
+
+def _name_in_a_sweep() -> str:
+    """The id that a W&B agent gives a run: each run of a sweep needs a folder of its own."""
+    return os.environ.get("WANDB_RUN_ID", "") if os.environ.get("WANDB_SWEEP_ID") else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,7 @@ class PretrainBrainMT:
         store: fMRI store (its manifest.json); default: the study's own.
         splits: Split file; default: the study's own.
         participants: Table with the targets; default: the study's own.
+        name: Name of this run, for several of one study side by side; default: none, or in a W&B sweep the run's id.
         fold: Instead of the hold-out people, hold out this fold of the split file (0, 1, ...), or `all` folds one
             after another; each fold has a run folder of its own.
         targets: Columns to predict; `*` and `?` are wildcards.
@@ -67,6 +75,7 @@ class PretrainBrainMT:
     store: Path | None = None
     splits: Path | None = None
     participants: Path | None = None
+    name: str = field(default_factory=_name_in_a_sweep)
     fold: int | Literal["all"] | None = None
     targets: list[str] = field(default_factory=lambda: ["trait_*"])
     task: Literal["regression", "classification"] = "regression"
@@ -123,6 +132,8 @@ class PretrainBrainMT:
             raise InputError(
                 f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs; give a number from 0 to epochs"
             )
+        if not re.fullmatch(r"[A-Za-z0-9._-]*", self.name):
+            raise InputError(f"name is {self.name!r}; give letters, digits, '.', '_' and '-' only")
         if not self.targets:
             raise InputError("targets is empty; name at least one column of the participants table")
         numbers, classes = ("r", "r2", "mse"), ("auroc", "auprc", "balanced_accuracy", "brier")
@@ -147,11 +158,12 @@ class PretrainBrainMT:
         return FROM_WEIGHTS if self.weights else FROM_SCRATCH
 
 
-def stage_name(fold: int | None) -> str:
-    """Name of the training stage, and of its run folder: one for the hold-out split, one for each fold."""
-    return "pretrain_brainmt" if fold is None else f"pretrain_brainmt_fold-{fold}"
+def stage_name(fold: int | None = None, name: str = "") -> str:
+    """Name of a training stage and of its run folder, apart for each named run and each fold held out."""
+    parts = ["pretrain_brainmt", name, "" if fold is None else f"fold-{fold}"]
+    return "_".join(part for part in parts if part)
 
 
-def best_model(study: Study, fold: int | None = None) -> Path:
+def best_model(study: Study, fold: int | None = None, name: str = "") -> Path:
     """Folder of the best model of the hold-out split, or of the one that held out ``fold``."""
-    return study.run_folder(stage_name(fold)) / "best"
+    return study.run_folder(stage_name(fold, name)) / "best"

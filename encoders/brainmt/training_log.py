@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from encoders.brainmt.flops import matmul_rate, step_flops, total_flops
 from encoders.brainmt.model_config import BrainMTConfig
@@ -87,7 +88,7 @@ class TrainingLog:
         Raises:
             InputError: one of the losses since the last look is not finite.
         """
-        self._waiting.append((loss, norm, runs))
+        self._waiting.append((loss, norm.full_tensor() if isinstance(norm, DTensor) else norm, runs))
         self._lr = lr
         self._steps += 1
         if self.state.step % self.config.log_every == 0:
