@@ -45,14 +45,14 @@ def test_scatter_fills_what_it_is_given():
 
 def test_an_item_is_the_normalised_scan(store, build):
     windows = FMRIWindows(store, frames=12, targets={"sub-1": [1, 2.5]})
-    dense, targets, index = windows[1]
+    dense, targets = windows[1]
     data = build.bold(sum(map(ord, "sub-1_task-rest")), 37).astype("f8")
     values = data[build.brain()]
     normal = np.moveaxis((data - values.mean()) / values.std(), 3, 0)[12:24]  # the middle of 37 frames
     background = store.runs[1].background
     normal = np.where(build.brain(), normal, background).transpose(0, 2, 1, 3)[:, None]
     np.testing.assert_allclose(dense, normal, atol=2e-3)
-    assert targets.tolist() == [1.0, 2.5] and index == 1
+    assert targets.tolist() == [1.0, 2.5]
     assert windows[0][1].isnan().all()
 
 
@@ -108,16 +108,21 @@ def test_batches_equal_items_in_memory_or_not(store):
         x, y = eager.batch([6, 0, 3], epoch)
         assert x.shape == (3, 9, 1, 7, 5, 6)
         for row, index in enumerate([6, 0, 3]):
-            for dense, target, _ in (lazy[index], eager[index]):
+            for dense, target in (lazy[index], eager[index]):
                 torch.testing.assert_close(dense, x[row], rtol=0, atol=0)
                 torch.testing.assert_close(target, y[row], rtol=0, atol=0, equal_nan=True)
     frames, mask_index = eager.masked(6, 3)
     assert frames.dtype == torch.float16 and frames.shape == (9, len(mask_index))
 
 
-def test_a_data_loader_collates_items(store):
-    x, y, index = next(iter(DataLoader(FMRIWindows(store, frames=8), batch_size=3)))
-    assert x.shape == (3, 8, 1, 7, 5, 6) and y.shape == (3, 0) and index.tolist() == [0, 1, 2]
+def test_a_data_loader_with_or_without_workers_gives_the_same_items(store):
+    windows = FMRIWindows(store, frames=8, targets={"sub-1": [0.5]})
+    for workers in (0, 2):
+        found = list(DataLoader(windows, batch_size=3, num_workers=workers))
+        assert [x.shape for x, _ in found] == [(3, 8, 1, 7, 5, 6), (1, 8, 1, 7, 5, 6)]
+        for (x, y), indices in zip(found, ([0, 1, 2], [3]), strict=True):
+            wanted = windows.batch(indices)
+            torch.testing.assert_close((x, y), wanted, rtol=0, atol=0, equal_nan=True)
 
 
 def test_people_can_be_chosen_and_the_missing_are_listed(store):
