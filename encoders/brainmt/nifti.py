@@ -4,13 +4,13 @@ T frames · N voxels of the grid · X, Y, Z grid in RAS order (x to the right, y
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float64, Int, Shaped
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt2axcodes
 
+from encoders.brainmt.archive import File, open_file
 from encoders.brainmt.nifti_header import grid_and_frames, place_in_space, scaling, voxel_type
 from encoders.brainmt.nifti_stream import UNCHECKED, read_content
 from encoders.brainmt.quarantine import ScanRefused
@@ -52,11 +52,11 @@ class Nifti:
     checksum: str = UNCHECKED
 
 
-def read_nifti(path: Path, *, max_bytes: int) -> Nifti:
+def read_nifti(path: File, *, max_bytes: int) -> Nifti:
     """Read and check one `.nii.gz` or `.nii` file.
 
     Args:
-        path: The file.
+        path: The file, or the member of a zip archive.
         max_bytes: Largest decompressed size in bytes that its header may declare.
 
     Raises:
@@ -64,7 +64,7 @@ def read_nifti(path: Path, *, max_bytes: int) -> Nifti:
             volumes) or E_AFFINE.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return decode_nifti(file, path.name, max_bytes=max_bytes)
     except OSError as cause:
         raise ScanRefused(
@@ -73,7 +73,7 @@ def read_nifti(path: Path, *, max_bytes: int) -> Nifti:
 
 
 def decode_nifti(file: BinaryIO, name: str, *, max_bytes: int) -> Nifti:
-    """As :func:`read_nifti`, from a file that is open at its start (a member of an archive, say)."""
+    """As :func:`read_nifti`, from a file that is open at its start."""
     content = read_content(file, name, max_bytes=max_bytes)
     header = content.header
     dtype = voxel_type(header)
@@ -89,7 +89,7 @@ def decode_nifti(file: BinaryIO, name: str, *, max_bytes: int) -> Nifti:
         stored=np.frombuffer(content.voxels, dtype, int(np.prod(grid)) * frames).reshape(frames, -1),
         order=order.reshape(-1),
         grid=(order.shape[0], order.shape[1], order.shape[2]),
-        affine=affine @ inv_ornt_aff(stored_to_ras, grid) + 0.0,  # + 0.0 turns -0.0 into 0.0
+        affine=_rounded(affine @ inv_ornt_aff(stored_to_ras, grid)),
         orientation="".join(str(axis) for axis in ornt2axcodes(stored_to_ras)),
         space_code=code,
         slope=slope,
@@ -99,3 +99,8 @@ def decode_nifti(file: BinaryIO, name: str, *, max_bytes: int) -> Nifti:
         sha256=content.sha256,
         checksum=content.checksum,
     )
+
+
+def _rounded(affine: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+    """To what a header of single precision can say in each of the 48 orientations: 1e-5 mm a voxel, origin 1e-3 mm."""
+    return np.hstack([affine[:, :3].round(5), affine[:, 3:].round(3)]) + 0.0  # + 0.0 turns -0.0 into 0.0

@@ -3,21 +3,27 @@
 T frames · V in-mask voxels · X, Y, Z grid in RAS order.
 """
 
-import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int8, Int32
+from jaxtyping import Bool, Float16, Float32, Float64, Int8, Int32
 
+from encoders.brainmt.clean import clean
 from encoders.brainmt.config import PrepareFMRI
+from encoders.brainmt.confound_columns import read_columns, regressors_of
 from encoders.brainmt.discover import Scan
+from encoders.brainmt.frames import changing_frames, first_steady_frame, need_frames, segments
 from encoders.brainmt.gates import repetition_time, space_of, still_enough
 from encoders.brainmt.mask import brain_mask
 from encoders.brainmt.motion import motion_of
 from encoders.brainmt.nifti import Nifti, read_nifti
 from encoders.brainmt.quantise import HOLDERS, Frames
 from encoders.brainmt.quarantine import ScanRefused
+from encoders.brainmt.references import common_mask, grid_of, need_same_template, target_grid
+from encoders.brainmt.resample import resample_frames
+from encoders.brainmt.retime import METHOD, SAME_TR, retime
+from encoders.runs.config import to_plain
 
 BLOCK = 2**14  # voxels normalised at once, in float64
 
@@ -58,14 +64,35 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
     max_bytes = round(config.max_gib * 2**30)
     image = read_nifti(scan.path, max_bytes=max_bytes)
     num_frames = len(image.stored)
-    _need_frames(num_frames, config.min_frames)
+    need_frames(num_frames, config.min_frames)
     space = space_of(scan, image, config.assume_mni)
-    tr = repetition_time(image, scan.sidecar, fix=config.fix_tr)
+    tr = repetition_time(image, scan.sidecar, fix=config.fix_tr, stated=scan.tr or config.tr)
     motion = motion_of(scan, num_frames)
-    mean_fd = still_enough(motion, config.max_mean_fd)
-    mask, mask_source = brain_mask(scan.mask, image, min_extent=config.min_extent, max_bytes=max_bytes)
-    mask_index = np.flatnonzero(mask).astype(np.int32)
-    values = _scanner_units(image, image.order[mask_index])
+    columns = read_columns(scan.confounds, num_frames) if scan.confounds else {}
+    first = first_steady_frame(columns, num_frames, config)
+    image = replace(image, stored=image.stored[first:])
+    moved = still_enough(motion, config, first=first)
+
+    own = grid_of(image, space)
+    target = target_grid(config) or own
+    mask = brain_mask(
+        scan.mask,
+        image,
+        own=own,
+        target=target,
+        common=common_mask(config),
+        min_extent=config.min_extent,
+        max_bytes=max_bytes,
+        assume_mni=config.assume_mni,
+    )
+    mask_index = np.flatnonzero(mask.voxels).astype(np.int32)
+    if own.is_same(target):
+        values, resampled = _scanner_units(image, image.order[mask_index]), None
+    else:
+        templates = need_same_template(own, target, config.assume_mni)
+        values = resample_frames(image, own, target, mask_index)
+        resampled = {**own.record, "to": target.name, "templates": templates, "interpolation": "linear"}
+        space = f"{space}, resampled to {target.name} (linear)"
 
     broken = ~np.isfinite(values).all(axis=0)
     if broken.mean() > config.max_nan or broken.all():
@@ -76,8 +103,10 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
             "check the step that made the scan, or raise --max_nan",
         )
     values[:, broken] = 0
-    values, dropped = _drop_constant_frames(values, broken, config)
-    kept = np.setdiff1d(np.arange(num_frames), dropped)
+    changing = changing_frames(values, broken, config)
+    values, pieces, changes = _transform(
+        values, changing, {k: c[first:] for k, c in columns.items()}, tr, scan, config
+    )
     held = HOLDERS[config.dtype](values.shape)
     frames, mean, sd, moments = normalise(values, config.normalisation, into=held)
     if config.background == "zero":
@@ -86,33 +115,57 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
     metadata = {
         "frames": len(frames),
         "voxels": len(mask_index),
-        "grid": list(image.grid),
-        "affine": image.affine.tolist(),
+        "grid": list(target.shape),
+        "affine": target.affine.tolist(),
         "space": space,
         "orientation": image.orientation,
+        "resampled": resampled,
         "tr": tr,
+        **changes,
         "normalisation": config.normalisation,
         **moments,
         **held.record,
-        "mask": mask_source,
+        "mask": mask.source,
+        "mask_sha256": mask.digest,
         "constant_voxels": int((sd == 0).sum() - broken.sum()),
         "nan_voxels": int(broken.sum()),
-        "dropped_frames": dropped.tolist(),
-        "segments": segments(kept),
-        "mean_fd": mean_fd,
-        "fd_definition": motion.definition if motion else None,
+        "dummy_frames": first,
+        "dropped_frames": [*range(first), *(np.flatnonzero(~changing) + first).tolist()],
+        "segments": pieces,
+        **moved,
         "source_sha256": image.sha256,
+        "source_checksum": image.checksum,
     }
     return Series(
         frames=frames, scaling=held.scaling, mask_index=mask_index, mean=mean, sd=sd, metadata=metadata
     )
 
 
-def segments(kept: np.ndarray) -> list[list[int]]:
-    """Stretches [first, last + 1) of stored frames that were contiguous in the scan; windows stay inside one."""
-    cuts = np.flatnonzero(np.diff(kept) != 1) + 1
-    edges = [0, *cuts.tolist(), len(kept)]
-    return [[first, last] for first, last in itertools.pairwise(edges)]
+def _transform(
+    values: Float32[np.ndarray, "T V"],
+    changing: Bool[np.ndarray, " T"],
+    columns: dict[str, Float64[np.ndarray, " T"]],
+    tr: float,
+    scan: Scan,
+    config: PrepareFMRI,
+) -> tuple[Float32[np.ndarray, "N V"], list[list[int]], dict[str, Any]]:
+    """Drop, clean and retime frames as asked; returns them, their segments and what was done."""
+    kept = values if changing.all() else values[changing]
+    pieces = segments(np.flatnonzero(changing))
+    dead = (kept == kept[0]).all(axis=0)
+    still = kept[0, dead]
+    done: dict[str, Any] = {"cleaned": None, "retimed": None}
+    if config.clean.anything:
+        names, regressors = regressors_of(columns, config.clean.confounds, scan.confounds)
+        kept = clean(values, changing, regressors, tr, config.clean)
+        done["cleaned"] = {**to_plain(config.clean), "confounds": names, "mean_kept": True}
+    if config.target_tr is not None and abs(config.target_tr - tr) > SAME_TR:
+        kept, pieces = retime(kept, pieces, tr, config.target_tr)
+        done |= {"retimed": {"from_tr": tr, "method": METHOD}, "tr": config.target_tr}
+        need_frames(len(kept), config.min_frames, f"at {config.target_tr:g} s it has")
+    if any(done.values()):
+        kept[:, dead] = still  # rounding must not make signal of what has none
+    return kept, pieces, done
 
 
 def normalise(
@@ -163,39 +216,12 @@ def _blocks(num_voxels: int) -> list[slice]:
     return [slice(first, first + BLOCK) for first in range(0, num_voxels, BLOCK)]
 
 
-def _need_frames(found: int, wanted: int) -> None:
-    if found < wanted:
-        raise ScanRefused(
-            "E_FRAMES",
-            f"it has {found} frames, at least {wanted} are wanted",
-            "drop it, or lower --min_frames",
-        )
-
-
 def _scanner_units(image: Nifti, where: Int32[np.ndarray, " V"]) -> Float32[np.ndarray, "T V"]:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as such
         values = image.stored.take(where, axis=1).astype(np.float32)
         values *= np.float32(image.slope)
         values += np.float32(image.intercept)
     return values
-
-
-def _drop_constant_frames(
-    values: Float32[np.ndarray, "T V"], broken: Bool[np.ndarray, " V"], config: PrepareFMRI
-) -> tuple[Float32[np.ndarray, "kept V"], np.ndarray]:
-    seen = values[:, ~broken] if broken.any() else values
-    flat = seen.max(axis=1) == seen.min(axis=1)
-    if flat.mean() > config.max_constant_frames:
-        raise ScanRefused(
-            "E_CONSTANT",
-            f"{flat.sum()} of {len(flat)} frames are constant or all zero, the limit is "
-            f"{config.max_constant_frames:.1%}",
-            "check the export of the scan, or raise --max_constant_frames",
-        )
-    if flat.any():
-        values = values[~flat]
-        _need_frames(len(values), config.min_frames)
-    return values, np.flatnonzero(flat)
 
 
 def _need_signal(sd: Float32[np.ndarray, " V"], wanted: float) -> None:

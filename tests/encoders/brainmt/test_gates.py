@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import discover
 from encoders.brainmt.gates import repetition_time, space_of, still_enough
 from encoders.brainmt.motion import Motion
@@ -12,7 +13,7 @@ from encoders.brainmt.nifti import read_nifti
 from encoders.brainmt.quarantine import ScanRefused
 
 NAN = float("nan")
-MS, S, UNKNOWN = 16, 8, 0
+MS, S, US, UNKNOWN = 16, 8, 24, 0
 
 
 def scan_of(tree, **options):
@@ -92,12 +93,69 @@ def test_mni_space_must_be_stated(space, code, assume, wanted):
             space_of_(scan, image, assume)
 
 
-def motion_of_mean(mean):
-    return Motion(fd=np.array([np.nan, mean, mean]), definition="Power", source="x.par")
+def moved(*displacements):
+    return Motion(fd=np.array([np.nan, *displacements]), definition="Power", source="x.par")
 
 
-def test_a_head_that_moved_too_much_on_average_is_refused():
-    assert still_enough(motion_of_mean(0.2), 0.5) == pytest.approx(0.2)
-    assert still_enough(None, 0.5) is None
-    with pytest.raises(ScanRefused, match=r"E_MOTION: .* 0.800 mm \(Power\), the limit is 0.5 mm"):
-        still_enough(motion_of_mean(0.8), 0.5)
+def test_motion_within_its_limits_is_recorded_with_its_definition():
+    found = still_enough(moved(0.1, 0.3, 0.6), PrepareFMRI())
+    assert found == {
+        "mean_fd": pytest.approx(1 / 3, abs=1e-6),
+        "max_fd": 0.6,
+        "fd_share": pytest.approx(1 / 3, abs=1e-6),
+        "fd_definition": "Power",
+    }
+    assert set(still_enough(None, PrepareFMRI()).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("displacements", "options", "words", "fix"),
+    [
+        ((0.8, 0.8), {}, r"mean .* 0.800 mm \(Power\), the limit is 0.5 mm", "--max_mean_fd"),
+        ((0.1, 0.1, 6.0, *[0.1] * 60), {}, r"largest .* 6.000 mm .*limit is 5 mm", "--max_fd"),
+        (
+            (0.1, 0.4, 0.1, 0.1),
+            {"fd_threshold": 0.3, "max_fd_share": 0.2},
+            "25.0% of its frames moved more",
+            "share",
+        ),
+    ],
+)
+def test_motion_beyond_a_limit_is_refused(displacements, options, words, fix):
+    with pytest.raises(ScanRefused, match=f"E_MOTION: .*{words}") as caught:
+        still_enough(moved(*displacements), PrepareFMRI(**options))
+    assert fix in caught.value.fix
+
+
+def test_motion_before_the_first_kept_frame_does_not_count():
+    jerk = moved(0.1, 9.0, 0.1, 0.3)
+    with pytest.raises(ScanRefused, match="E_MOTION"):
+        still_enough(jerk, PrepareFMRI(max_mean_fd=5))
+    assert still_enough(jerk, PrepareFMRI(), first=2)["mean_fd"] == pytest.approx(0.2)
+    assert still_enough(jerk, PrepareFMRI(), first=4)["mean_fd"] is None
+
+
+@pytest.mark.parametrize(
+    ("tr", "unit", "sidecar", "stated", "wanted"),
+    [
+        (0.0, S, None, 0.8, 0.8),  # nothing says more
+        (NAN, S, None, 0.8, 0.8),
+        (0.0, UNKNOWN, 0.8, 0.8, 0.8),
+        (0.8, S, None, 0.8, 0.8),
+        (735000.0, US, None, None, 0.735),
+        (2.0, S, None, 0.8, None),
+        (0.0, S, 2.0, 0.8, None),
+        (735.0, S, None, 0.735, None),  # a wrong header is wrong still
+        (735.0, UNKNOWN, None, None, None),
+        (-2.0, S, None, None, None),
+        (0.735, MS, None, None, None),
+    ],
+)
+def test_what_the_user_says_counts_where_nothing_else_does(tree, tr, unit, sidecar, stated, wanted):
+    scan, image = scan_of(tree, tr=tr, unit=unit, sidecar={"RepetitionTime": sidecar} if sidecar else {})
+    if wanted:
+        assert repetition_time(image, scan.sidecar, fix=False, stated=stated) == pytest.approx(wanted)
+    else:
+        with pytest.raises(ScanRefused, match="E_TR: the header states") as caught:
+            repetition_time(image, scan.sidecar, fix=False, stated=stated)
+        assert stated is None or f"--tr {stated:g} s" in caught.value.sentence
