@@ -130,7 +130,7 @@ def test_motion_beyond_a_limit_is_refused(displacements, options, words, fix):
 def test_motion_before_the_first_kept_frame_does_not_count():
     jerk = moved(0.1, 9.0, 0.1, 0.3)
     with pytest.raises(ScanRefused, match="E_MOTION"):
-        still_enough(jerk, PrepareFMRI(max_mean_fd=5))
+        still_enough(jerk, PrepareFMRI(max_mean_fd=5.0))
     assert still_enough(jerk, PrepareFMRI(), first=2)["mean_fd"] == pytest.approx(0.2)
     assert still_enough(jerk, PrepareFMRI(), first=4)["mean_fd"] is None
 
