@@ -22,7 +22,8 @@ class BrainMask:
 
     Args:
         voxels: Which voxels are brain.
-        source: `given` (by the user), `file` (beside the scan) or `computed`, and whether it was resampled.
+        source: `given` (by the user), `file` (beside the scan), `warped file`, `recovered` (from the background of a
+            tensor) or `computed`, and whether it was resampled.
         digest: sha256 of grid and voxels: runs with the same digest have the same columns.
     """
 
@@ -32,7 +33,7 @@ class BrainMask:
 
 
 def brain_mask(
-    beside: File | None,
+    beside: File | Nifti | None,
     image: Nifti,
     *,
     own: Grid,
@@ -41,11 +42,12 @@ def brain_mask(
     min_extent: float,
     max_bytes: int,
     assume_mni: bool = False,
+    beside_source: str = "file",
 ) -> BrainMask:
     """The mask of a scan on the grid it is brought to.
 
     Args:
-        beside: Mask beside the scan, if there is one.
+        beside: Mask beside the scan, if there is one; a file, or read already.
         image: The scan.
         own: Grid of the scan.
         target: Grid it is brought to.
@@ -53,6 +55,7 @@ def brain_mask(
         min_extent: Smallest extent along each axis in mm.
         max_bytes: Largest decompressed size of the mask file in bytes.
         assume_mni: Take all MNI templates for one.
+        beside_source: What is recorded about ``beside``.
 
     Raises:
         ScanRefused: the mask file is damaged or on another grid, or the mask does not reach across a head.
@@ -61,7 +64,7 @@ def brain_mask(
         voxels, lies_on, source = common.voxels, common.grid, "given"
         need_same_template(own, common.grid, assume_mni)
     elif beside is not None:
-        voxels, lies_on, source = _read_mask(beside, image, own, max_bytes), own, "file"
+        voxels, lies_on, source = _read_mask(beside, image, own, max_bytes), own, beside_source
     else:
         voxels, lies_on, source = compute_mask(_average(image)), own, "computed"
     if not lies_on.is_same(target):
@@ -138,15 +141,20 @@ def _average(image: Nifti) -> Float[np.ndarray, "X Y Z"]:
     return average.reshape(image.grid)
 
 
-def _read_mask(path: File, image: Nifti, own: Grid, max_bytes: int) -> Bool[np.ndarray, "X Y Z"]:
+def read_mask(path: File, *, max_bytes: int) -> Nifti:
+    """A mask file; a refusal says that it is about the mask."""
     try:
-        mask = read_nifti(path, max_bytes=max_bytes)
+        return read_nifti(path, max_bytes=max_bytes)
     except ScanRefused as cause:
         raise ScanRefused(cause.code, f"its brain mask {path.name}: {cause.sentence}", cause.fix) from cause
+
+
+def _read_mask(beside: File | Nifti, image: Nifti, own: Grid, max_bytes: int) -> Bool[np.ndarray, "X Y Z"]:
+    mask = beside if isinstance(beside, Nifti) else read_mask(beside, max_bytes=max_bytes)
     if not Grid(shape=mask.grid, affine=mask.affine, template="", name="").is_same(own):
         raise ScanRefused(
             "E_SPACE",
-            f"its brain mask {path.name} lies on another grid ({mask.grid} voxels, the scan {image.grid})",
+            f"its brain mask {'' if isinstance(beside, Nifti) else beside.name + ' '}lies on another grid ({mask.grid} voxels, the scan {image.grid})",
             "put the mask of this very scan beside it, or remove it to have one computed",
         )
     return mask_voxels(mask)

@@ -25,7 +25,8 @@ class Nifti:
 
     Args:
         stored: (T, N) samples as stored, voxels in the order of the file (first axis fastest).
-        order: (X * Y * Z,) where each voxel of the RAS grid (C order) lies in the file's order.
+        order: (X * Y * Z,) where each voxel of the RAS grid (C order) lies in the file's order; several may share one
+            column, as all voxels outside a warped scan do.
         grid: Voxels along X, Y, Z.
         affine: (4, 4) RAS voxel indices to mm.
         orientation: Axis codes the file was stored in, such as ``LAS``.
@@ -39,7 +40,7 @@ class Nifti:
     """
 
     stored: Shaped[np.ndarray, "T N"]
-    order: Int[np.ndarray, " N"]
+    order: Int[np.ndarray, " voxels"]
     grid: tuple[int, int, int]
     affine: Float64[np.ndarray, "4 4"]
     orientation: str

@@ -17,15 +17,17 @@ from encoders.brainmt.frames import changing_frames, first_steady_frame, need_fr
 from encoders.brainmt.gates import repetition_time, space_of, still_enough
 from encoders.brainmt.mask import brain_mask
 from encoders.brainmt.motion import motion_of
-from encoders.brainmt.nifti import Nifti, read_nifti
+from encoders.brainmt.nifti import Nifti
 from encoders.brainmt.quantise import HOLDERS, Frames
 from encoders.brainmt.quarantine import ScanRefused
+from encoders.brainmt.recording import is_standard, read_recording
 from encoders.brainmt.references import common_mask, grid_of, need_same_template, target_grid
 from encoders.brainmt.resample import resample_frames
 from encoders.brainmt.retime import METHOD, SAME_TR, retime
 from encoders.runs.config import to_plain
 
 BLOCK = 2**14  # voxels normalised at once, in float64
+OURS = {False: "this preparation", True: "its maker, then this preparation"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         ScanRefused: any check failed.
     """
     max_bytes = round(config.max_gib * 2**30)
-    image = read_nifti(scan.path, max_bytes=max_bytes)
+    recording = read_recording(scan, config)
+    scan, image = recording.scan, recording.image
     num_frames = len(image.stored)
     need_frames(num_frames, config.min_frames)
     space = space_of(scan, image, config.assume_mni)
@@ -76,7 +79,7 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
     own = grid_of(image, space)
     target = target_grid(config) or own
     mask = brain_mask(
-        scan.mask,
+        recording.mask,
         image,
         own=own,
         target=target,
@@ -84,6 +87,7 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         min_extent=config.min_extent,
         max_bytes=max_bytes,
         assume_mni=config.assume_mni,
+        beside_source=recording.mask_source,
     )
     mask_index = np.flatnonzero(mask.voxels).astype(np.int32)
     if own.is_same(target):
@@ -108,7 +112,8 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         values, changing, {k: c[first:] for k, c in columns.items()}, tr, scan, config
     )
     held = HOLDERS[config.dtype](values.shape)
-    frames, mean, sd, moments = normalise(values, config.normalisation, into=held)
+    as_it_is = recording.standardised and config.normalisation == "global" and is_standard(values)
+    frames, mean, sd, moments = normalise(values, config.normalisation, into=held, as_it_is=as_it_is)
     if config.background == "zero":
         moments["background"] = 0.0
     _need_signal(sd, config.min_coverage)
@@ -123,6 +128,7 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         "tr": tr,
         **changes,
         "normalisation": config.normalisation,
+        "normalised_by": "its maker" if as_it_is else OURS[recording.standardised],
         **moments,
         **held.record,
         "mask": mask.source,
@@ -133,6 +139,7 @@ def read_series(scan: Scan, config: PrepareFMRI) -> Series:
         "dropped_frames": [*range(first), *(np.flatnonzero(~changing) + first).tolist()],
         "segments": pieces,
         **moved,
+        **recording.notes,
         "source_sha256": image.sha256,
         "source_checksum": image.checksum,
     }
@@ -169,7 +176,7 @@ def _transform(
 
 
 def normalise(
-    values: Float32[np.ndarray, "T V"], how: str, *, into: Frames | None = None
+    values: Float32[np.ndarray, "T V"], how: str, *, into: Frames | None = None, as_it_is: bool = False
 ) -> tuple[
     Float16[np.ndarray, "T V"] | Int8[np.ndarray, "T V"],
     Float32[np.ndarray, " V"],
@@ -178,7 +185,8 @@ def normalise(
 ]:
     """Standardise ``global`` (over the whole scan) or per ``voxel`` over time; voxels without signal become 0.
 
-    Voxels without signal are left out of the global mean and deviation.
+    Voxels without signal are left out of the global mean and deviation. With ``as_it_is``, ``global`` takes out
+    neither: the values have been standardised before.
 
     Returns:
         Normalised frames; per-voxel mean and deviation in scanner units; and the numbers ``global_mean``,
@@ -199,6 +207,8 @@ def normalise(
     alive = ~constant
     centre = float(mean[alive].mean()) if alive.any() else 0.0
     spread = float(np.sqrt((variance + np.square(mean - centre))[alive].mean())) if alive.any() else 0.0
+    if as_it_is:
+        centre, spread = 0.0, 1.0
     background = 0.0
     if how == "global" and alive.any():
         for block in _blocks(num_voxels):

@@ -1,0 +1,119 @@
+"""One recording, read from wherever it lies into one form: a NIfTI file, a member of a zip, a warped scan, a tensor.
+
+Everything after this sees a series and a mask on one MNI grid and need not know where they came from.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoders.brainmt.archive import File
+from encoders.brainmt.config import PrepareFMRI
+from encoders.brainmt.discovery.scan import Scan
+from encoders.brainmt.discovery.ukb import located
+from encoders.brainmt.mask import read_mask
+from encoders.brainmt.nifti import Nifti, read_nifti
+from encoders.runs.errors import InputError
+
+SCANNER, MAKER = "scanner units", "standardised by its maker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A recording that was read.
+
+    Args:
+        scan: What discovery knew, and what was found inside an archive.
+        image: The series, in MNI space unless the scan does not say so.
+        mask: Its brain mask, read or still a file; None if there is none.
+        mask_source: Where the mask comes from: `file`, `warped file` or `recovered`.
+        standardised: Whether its maker has taken mean and deviation out already.
+        notes: JSON values for the record: layout, units, and the warp or the stated grid.
+    """
+
+    scan: Scan
+    image: Nifti
+    mask: Nifti | File | None
+    mask_source: str
+    standardised: bool
+    notes: dict[str, Any]
+
+
+def read_recording(scan: Scan, config: PrepareFMRI) -> Recording:
+    """Read the series of a scan, with its warp or the grid that the user states.
+
+    Raises:
+        ScanRefused: any file of it cannot be used.
+        InputError: an option or package that this kind of file needs is missing.
+    """
+    max_bytes = round(config.max_gib * 2**30)
+    scan = located(scan, max_bytes=max_bytes)
+    notes: dict[str, Any] = {"layout": scan.layout, "units": SCANNER}
+    if isinstance(scan.path, Path) and scan.path.suffix == ".pt":
+        return _tensor(scan, config, max_bytes, notes)
+    image = read_nifti(scan.path, max_bytes=max_bytes)
+    if scan.warp is None:
+        return Recording(
+            scan=scan, image=image, mask=scan.mask, mask_source="file", standardised=False, notes=notes
+        )
+    from encoders.brainmt.fsl_warp import read_warp, warp_to_mni
+
+    warp = read_warp(scan.warp, image, max_bytes=max_bytes)
+    mask = None if scan.mask is None else read_mask(scan.mask, max_bytes=max_bytes)
+    image, inside = warp_to_mni(image, mask, warp)
+    notes["warp"] = {
+        "file": scan.warp.name,
+        "sha256": warp.sha256,
+        "kind": warp.kind,
+        "interpolation": "linear",
+    }
+    return Recording(
+        scan=scan,
+        image=image,
+        mask=inside if mask else None,  # a field of view is no brain: let it be computed
+        mask_source="warped file (nearest)",
+        standardised=False,
+        notes=notes,
+    )
+
+
+def _tensor(scan: Scan, config: PrepareFMRI, max_bytes: int, notes: dict[str, Any]) -> Recording:
+    from encoders.brainmt.fsl_warp import plain_mask
+    from encoders.brainmt.stored_grid import named_grid
+    from encoders.brainmt.tensor_file import read_tensor
+
+    tr = scan.tr or config.tr
+    if not config.affine or tr is None:
+        missing = " and ".join(
+            name for name, given in (("--affine", config.affine), ("--tr", tr)) if not given
+        )
+        raise InputError(
+            f"tensors of the original BrainMT ({scan.path.name}) hold neither affine nor repetition time, and {missing} "
+            f"is not given; state both, --affine=mni2mm_fsl --tr=0.735 for UK Biobank say"
+        )
+    grid = named_grid(config.affine, max_bytes=max_bytes)
+    tensor = read_tensor(scan.path, grid, tr=tr, max_bytes=max_bytes)
+    mask: Nifti | File | None = scan.mask
+    if mask is None and tensor.brain is not None:
+        mask = plain_mask(tensor.brain, tensor.image.affine, tensor.image.sha256)
+    notes |= {
+        "units": MAKER,
+        "stated": {"affine": grid.name, "tr": tr},
+        "background_of_maker": tensor.background,
+    }
+    scan = dataclasses.replace(scan, space=scan.space or f"{grid.template or 'MNI'}, stated by the user")
+    source = "recovered" if scan.mask is None else "file"
+    return Recording(
+        scan=scan, image=tensor.image, mask=mask, mask_source=source, standardised=True, notes=notes
+    )
+
+
+def is_standard(values: np.ndarray, tolerance: float = 0.02) -> bool:
+    """Whether (T, V) values have mean 0 and deviation 1 over everything, as the original's z-norm leaves them."""
+    return (
+        abs(float(values.mean(dtype=np.float64))) < tolerance
+        and abs(float(values.std(dtype=np.float64)) - 1) < tolerance
+    )
