@@ -164,7 +164,7 @@ def _target_view(k: int, name: str, target: Mapping[str, Any], content: Mapping[
         {
             "title": TITLES[model],
             "metric": METRICS[main_metric(target)],
-            "difference": interval_words(test),
+            "difference": interval_words(test, signed=True),
             "p": _p(test["p"]),
             "delong": _delong_words(test.get("delong")),
         }
@@ -228,4 +228,4 @@ def _p(value: float | None) -> str:
 def _delong_words(test: Mapping[str, Any] | None) -> str:
     if test is None:
         return ""
-    return f"{interval_words(test)}, p = {_p(test['p'])}".replace("= <", "<")
+    return f"{interval_words(test, signed=True)}, p = {_p(test['p'])}".replace("= <", "<")

@@ -25,7 +25,7 @@ TITLES = {
     "connectome_tangent": "tangent connectome",
     "connectome_correlation": "correlation connectome",
     "confounds": "confounds alone",
-    "mean": "mean of the training people",
+    "mean": "training mean",
 }
 
 
