@@ -106,7 +106,10 @@ def check_confounds(config: PredictBrainMT, cohort: Cohort) -> None:
     Raises:
         InputError: none of them is in the table.
     """
-    if "confounds" in config.baselines and not ConfoundDesign(terms=tuple(config.confounds)).fit(cohort.frame).used_:
+    if (
+        "confounds" in config.baselines
+        and not ConfoundDesign(terms=tuple(config.confounds)).fit(cohort.frame).used_
+    ):
         raise _no_confounds(cohort, config.confounds)
 
 
