@@ -27,7 +27,7 @@ def main(config: PrepareFMRI) -> int:
     from encoders.brainmt.prepare import dry_run, is_current, prepare, table
     from encoders.brainmt.store import load_manifest
 
-    listing = discover(scans, task=config.task, space=config.space)
+    listing = discover(scans, layout=config.layout, task=config.task, space=config.space)
     left_out = {
         "other_versions_of_the_same_recordings": listing.passed_over,
         "scans_of_other_tasks": listing.other_tasks,
@@ -45,7 +45,7 @@ def main(config: PrepareFMRI) -> int:
         "prepare_fmri",
         config,
         study=study,
-        inputs={"scans": scans},
+        inputs={"scans": scans if scans.is_dir() else scans.parent},  # rows may be added to a table
         outputs=[study.path("store"), store / "quarantine.tsv", store / "runs"],
         ignore=("num_workers", "dry_run"),
         redo=config.redo,
