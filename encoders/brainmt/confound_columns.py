@@ -77,7 +77,8 @@ def chosen_columns(
             f"name columns that it has, or one of {', '.join(STRATEGIES)}, with --clean.confounds",
         )
     names = list(dict.fromkeys(name for pattern in patterns for name in found[pattern]))
-    chosen = np.stack([columns[name] for name in names], axis=1) if names else np.zeros((0, 0))
+    num_frames = len(next(iter(columns.values()), ()))
+    chosen = np.array([columns[name] for name in names], np.float64).reshape(len(names), num_frames).T.copy()
     if len(chosen) > 1:  # derivatives have no first value; nilearn takes the second one, too
         chosen[0] = np.where(np.isnan(chosen[0]), chosen[1], chosen[0])
     if broken := [
