@@ -97,10 +97,10 @@ def common_mask(config: PrepareFMRI) -> CommonMask | None:
     if config.mask is None:
         return None
     image = _read(config.mask, "mask", config)
-    voxels = mask_voxels(image)
+    grid, voxels = _grid_of_file(image, config.mask, "mask", config), mask_voxels(image)
     if not voxels.any():
         raise InputError(f"the mask {config.mask} is empty; pass a mask whose voxels above 0.5 are brain")
-    return CommonMask(voxels=voxels, grid=_grid_of_file(image, config.mask, "mask", config))
+    return CommonMask(voxels=voxels, grid=grid)
 
 
 def mask_voxels(image: Nifti) -> Bool[np.ndarray, "X Y Z"]:
