@@ -4,18 +4,24 @@ Every run is an artefact of its own that records the files it was made from and 
 preparation resumes, new or changed scans are picked up, and withdrawn ones leave the store.
 """
 
-import itertools
-from collections import Counter, defaultdict
+import sys
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float32
 from safetensors import SafetensorError
 
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import Listing, Scan
+from encoders.brainmt.judgement import Entry, judge_together
+from encoders.brainmt.memory import workers_that_fit
+from encoders.brainmt.parts import forget_parts, load_parts, part_of, save_part
 from encoders.brainmt.quarantine import BETWEEN, RETRY, Quarantined, ScanRefused, write_quarantine
 from encoders.brainmt.store import (
     MANIFEST,
@@ -27,6 +33,7 @@ from encoders.brainmt.store import (
     save_run,
     stale_files,
 )
+from encoders.brainmt.workers import WorkerDied, in_processes, in_this_process, on_dask
 from encoders.runs.artifact import content_digest
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
@@ -45,19 +52,25 @@ LISTED = [
     "voxels",
     "tr",
     "mean_fd",
+    "max_fd",
+    "fd_share",
+    "fd_definition",
+    "tsnr",
     "grid",
     "background",
     "segments",
     "orientation",
     "space",
     "mask",
+    "mask_sha256",
     "constant_voxels",
     "nan_voxels",
     "dropped_frames",
     "source_sha256",
+    "options_sha256",
     "sources",
 ]
-Entry = dict[str, Any]
+FEW_BYTES = 2**24  # of compressed scans, for which starting processes does not pay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,21 +119,53 @@ def prepare(listing: Listing, folder: Path, config: PrepareFMRI) -> Outcome:
     """
     kept, refused, todo = _plan(listing, folder, config)
     stale = stale_files(folder, {entry["file"] for entry in kept})
-    try:
+    with _writing(folder):
         (folder / RUNS).mkdir(parents=True, exist_ok=True)
         if todo or stale:
             (folder / MANIFEST).unlink(missing_ok=True)  # it would list what is about to change
         for path in stale:
             path.unlink()
         results = list(progress(_each(todo, config, folder), "preparing", total=len(todo), unit="scan"))
-        outcome = _judge_together(kept, refused, results, removed=_withdrawn(stale, todo))
+        outcome = _judge(kept, refused, results, removed=_withdrawn(stale, todo))
         write_quarantine(folder / QUARANTINE, outcome.quarantined)
         save_manifest(folder, _manifest(outcome, config))
+        forget_parts(folder)
+    return outcome
+
+
+def prepare_part(listing: Listing, folder: Path, config: PrepareFMRI) -> Outcome:
+    """Prepare the scans of one part (``config.part``), beside others that do so at the same time.
+
+    Nothing is judged together, nothing deleted, no manifest written: :func:`prepare` does so afterwards.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    kept, refused, todo = _plan(part_of(listing, config), folder, config)
+    with _writing(folder):
+        (folder / RUNS).mkdir(parents=True, exist_ok=True)
+        if todo:
+            (folder / MANIFEST).unlink(missing_ok=True)  # it would list what is about to change
+        results = list(progress(_each(todo, config, folder), "preparing", total=len(todo), unit="scan"))
+        made = [result for result in results if isinstance(result, dict)]
+        refused += [result for result in results if isinstance(result, Quarantined)]
+        save_part(folder, config, refused)
+    return Outcome(
+        runs=sorted(kept + made, key=lambda entry: entry["name"]),
+        quarantined=sorted(refused, key=lambda row: row.file),
+        made=len(made),
+        kept={entry["name"] for entry in kept},
+    )
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, SafetensorError) as cause:
         raise InputError(
             f"cannot write to {folder} ({cause}); make room or mend the folder, then run the same command again"
         ) from cause
-    return outcome
 
 
 def dry_run(listing: Listing, folder: Path, config: PrepareFMRI) -> Outcome:
@@ -128,7 +173,7 @@ def dry_run(listing: Listing, folder: Path, config: PrepareFMRI) -> Outcome:
     kept, refused, todo = _plan(listing, folder, config)
     results = list(progress(_each(todo, config, None), "checking", total=len(todo), unit="scan"))
     stale = stale_files(folder, {entry["file"] for entry in kept})
-    return _judge_together(kept, refused, results, removed=_withdrawn(stale, todo))
+    return _judge(kept, refused, results, removed=_withdrawn(stale, todo))
 
 
 def is_current(listing: Listing, folder: Path, config: PrepareFMRI) -> bool:
@@ -165,17 +210,22 @@ def _plan(
     """Divide the scans: runs to keep, refusals that stand, scans to prepare."""
     digest = content_digest(config.numbers)
     manifest = load_manifest(folder)
-    standing = {}
-    if manifest and manifest["options_sha256"] == digest:
-        standing = {row["file"]: row for row in manifest["quarantine"] if row["code"] not in RETRY | BETWEEN}
+    before = [*load_parts(folder), *([manifest] if manifest else [])]
+    standing = {
+        row["file"]: row
+        for judged in before
+        if judged["options_sha256"] == digest
+        for row in judged["quarantine"]
+        if row["code"] not in RETRY | BETWEEN
+    }
     kept, refused, todo = [], list(listing.refused), []
     for scan in listing.scans:
         entry = _stored(folder, scan, digest)
-        before = standing.get(scan.sources[0][0])
+        verdict = standing.get(scan.sources[0][0])
         if entry is not None:
             kept.append(entry)
-        elif before is not None and before["sources"] == _plain(scan.sources):
-            refused.append(Quarantined(**{**before, "sources": scan.sources}))
+        elif verdict is not None and verdict["sources"] == _plain(scan.sources):
+            refused.append(Quarantined(**{**verdict, "sources": scan.sources}))
         else:
             todo.append(scan)
     return kept, refused, todo
@@ -195,17 +245,28 @@ def _stored(folder: Path, scan: Scan, digest: str) -> Entry | None:
 
 
 def _each(todo: list[Scan], config: PrepareFMRI, folder: Path | None) -> Iterator[Entry | Quarantined]:
-    """Prepare scans as they come, `num_workers` at a time, one scan in memory for each."""
-    if config.num_workers == 1 or len(todo) < 2:
-        yield from (_prepare_one(scan, config, folder) for scan in todo)
-        return
-    # leaving the block waits for scans in work: a thread cut off at exit would abort the whole process
-    with ThreadPoolExecutor(config.num_workers) as pool:
-        futures = [pool.submit(_prepare_one, scan, config, folder) for scan in todo]
-        try:
-            yield from (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    """Prepare scans as they come: on the cluster, in processes, or right here if they are few and small."""
+    prepare_one = partial(_prepare_one, config=config, folder=folder)
+    if config.dask:
+        each = on_dask(prepare_one, todo, address=config.dask)
+    elif config.num_workers == 1 or len(todo) < 2 or sum(s.sources[0][1] for s in todo) < FEW_BYTES:
+        each = in_this_process(prepare_one, todo)
+    else:
+        num_workers, sentence = workers_that_fit(todo, config)
+        if sentence:
+            print(f"prepare_fmri: {sentence}", file=sys.stderr, flush=True)
+        each = in_processes(prepare_one, todo, num_workers=num_workers)
+    with closing(each):
+        for scan, result in each:
+            yield _refuse_lost(scan, result) if isinstance(result, WorkerDied) else result
+
+
+def _refuse_lost(scan: Scan, died: WorkerDied) -> Quarantined:
+    return scan.refused(
+        "E_WORKER",
+        f"the process that prepared it died ({died.how}), perhaps for want of memory",
+        "run the same command again, with a lower --max_memory_gib or fewer --num_workers if it dies again",
+    )
 
 
 def _prepare_one(scan: Scan, config: PrepareFMRI, folder: Path | None) -> Entry | Quarantined:
@@ -218,6 +279,7 @@ def _prepare_one(scan: Scan, config: PrepareFMRI, folder: Path | None) -> Entry 
     metadata = {
         **{name: getattr(scan, name) for name in ("name", "subject", "session", "task", "run")},
         **series.metadata,
+        "tsnr": _temporal_snr(series.mean, series.sd),
         "sources": _plain(scan.sources),
         "options_sha256": content_digest(config.numbers),
     }
@@ -228,33 +290,19 @@ def _prepare_one(scan: Scan, config: PrepareFMRI, folder: Path | None) -> Entry 
     return describe_run(path)
 
 
-def _judge_together(
+def _temporal_snr(mean: Float32[np.ndarray, " V"], sd: Float32[np.ndarray, " V"]) -> float | None:
+    """Median over voxels with signal of mean / standard deviation over time; None if there is none."""
+    alive = sd > 0
+    return round(float(np.median(mean[alive] / sd[alive])), 3) if alive.any() else None
+
+
+def _judge(
     kept: list[Entry], refused: list[Quarantined], results: list[Entry | Quarantined], *, removed: int
 ) -> Outcome:
-    """Refuse what can only be seen across scans: the same scan under two names, another grid than the rest."""
+    """The outcome, after the scans have been judged together."""
     made = [result for result in results if isinstance(result, dict)]
-    entries = sorted(kept + made, key=lambda entry: entry["name"])
-    twins = defaultdict(list)
-    for entry in entries:
-        twins[entry["source_sha256"]].append(entry)
-    grids = Counter(_grid(entry) for entry in entries)
-    usual = grids.most_common(1)[0][0] if grids else None
-    good, refused = [], refused + [result for result in results if isinstance(result, Quarantined)]
-    for entry in entries:
-        same = [twin["sources"][0][0] for twin in twins[entry["source_sha256"]] if twin is not entry]
-        if same:
-            sentence = f"it is byte for byte the same scan as {', '.join(same[:3])}"
-            refused.append(
-                _refuse(entry, "E_DUPLICATE", sentence, "find out whose it is and remove the others")
-            )
-        elif _grid(entry) != usual:
-            sentence = (
-                f"its grid {entry['grid']} at {entry['affine'][0][3]:g}, {entry['affine'][1][3]:g}, "
-                f"{entry['affine'][2][3]:g} mm is not that of {grids[usual]} other scans ({list(usual[0])})"
-            )
-            refused.append(_refuse(entry, "E_GRID", sentence, "resample it to the grid of the others"))
-        else:
-            good.append(entry)
+    good, unfit = judge_together(sorted(kept + made, key=lambda entry: entry["name"]))
+    refused = refused + [result for result in results if isinstance(result, Quarantined)] + unfit
     names = {entry["name"] for entry in kept}
     return Outcome(
         runs=good,
@@ -265,22 +313,12 @@ def _judge_together(
     )
 
 
-def _refuse(entry: Entry, code: str, sentence: str, fix: str) -> Quarantined:
-    who = {name: entry[name] for name in ("subject", "session", "task", "run")}
-    sources = tuple((path, size, changed) for path, size, changed in entry["sources"])
-    return Quarantined(**who, file=sources[0][0], code=code, sentence=sentence, fix=fix, sources=sources)
-
-
-def _grid(entry: Entry) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    return tuple(entry["grid"]), tuple(round(x, 2) for x in itertools.chain(*entry["affine"]))
-
-
 def _manifest(outcome: Outcome, config: PrepareFMRI) -> dict[str, Any]:
     return {
         "options": config.numbers,
         "options_sha256": content_digest(config.numbers),
         "affine": outcome.runs[0]["affine"] if outcome.runs else None,
-        "runs": [{name: entry[name] for name in LISTED} for entry in outcome.runs],
+        "runs": [{name: entry.get(name) for name in LISTED} for entry in outcome.runs],
         "quarantine": [asdict(row) for row in outcome.quarantined],
     }
 

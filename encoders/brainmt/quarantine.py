@@ -7,7 +7,7 @@ from pathlib import Path
 
 from encoders.runs.artifact import PRIVATE, write_text
 
-RETRY = {"E_READ"}  # may pass next time although the file is the same
+RETRY = {"E_READ", "E_WORKER"}  # may pass next time although the file is the same
 BETWEEN = {"E_DUPLICATE", "E_GRID"}  # a judgement about several scans, so it changes with the others
 
 # (path below the root of the scans, bytes, time of change in ns) of a scan and of each file read with it

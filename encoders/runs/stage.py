@@ -23,6 +23,7 @@ from encoders.runs.errors import InputError
 from encoders.runs.study import Study
 
 KIND, FORMAT = "neurohelix.stage", 1
+LOCK = ".lock"
 SMALL = 32 * 2**20  # bytes; larger inputs are recognised by size and time of change, not by their hash
 
 
@@ -96,6 +97,17 @@ class Stage:
                 f"cannot write to {self.folder} ({cause.strerror}); pass another --study"
             ) from cause
 
+    def share(self) -> None:
+        """Record what is asked without taking the folder: for parts of a stage that run at the same time.
+
+        Raises:
+            InputError: a part, or the whole, was asked for with another configuration.
+        """
+        if not self._asked_path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_json(self._asked_path, KIND, FORMAT, self._asked)
+        self._refuse_other_configuration()
+
     def end(self, **summary: Any) -> int:
         """Record the finished stage and print what it did; returns exit code 0."""
         if self.is_main:
@@ -150,7 +162,7 @@ class Stage:
                 path.unlink(missing_ok=True)
 
     def _lock(self) -> None:
-        self._lock_path = self.folder / ".lock"
+        self._lock_path = self.folder / LOCK
         mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "start": time.time()})
         while True:
             try:
@@ -171,6 +183,12 @@ class Stage:
         path = getattr(self, "_lock_path", None)
         if path is not None and (holder := _read_lock(path)) and holder["pid"] == os.getpid():
             path.unlink(missing_ok=True)
+
+
+def holder_of(folder: Path) -> dict[str, Any] | None:
+    """Host, pid and start of the other process that works in a stage's folder; None if nobody does."""
+    holder = _read_lock(folder / LOCK)
+    return None if holder is None or _is_stale(holder) else holder
 
 
 def up_to_date(study: Study, name: str, command: list[str]) -> bool:
