@@ -159,11 +159,10 @@ def _decode(content: Any, image: Nifti) -> Warp:
     )
     if not np.isfinite(values).all():
         raise ScanRefused("E_WARP", "it holds NaN or infinite values", FIX)
-    stored = StoredGrid.of(image)
-    source = fslimage.Nifti(shape=stored.shape, xform=stored.affine)
+    source = fslimage.Nifti(_header(StoredGrid.of(image)))
     intent = int(header["intent_code"])
     grid = _grid(header, shape, intent)
-    target = fslimage.Nifti(shape=grid.shape, xform=grid.affine)
+    target = fslimage.Nifti(_header(grid))
     file = nib.Nifti1Image(values, None, header)
     file.header.set_slope_inter(1, 0)
     file.header.set_data_dtype(np.float32)
@@ -176,6 +175,14 @@ def _decode(content: Any, image: Nifti) -> Warp:
     origin = affines.transform(absolute.reshape(-1, 3), source.getAffine("fsl", "voxel"))
     origin = apply_orientation(origin.reshape(*grid.shape, 3), io_orientation(grid.affine))
     return Warp(origin=np.ascontiguousarray(origin, np.float64), grid=grid, kind=kind, sha256=content.sha256)
+
+
+def _header(grid: StoredGrid) -> nib.Nifti1Header:
+    header = nib.Nifti1Header()
+    header.set_data_shape(grid.shape)
+    header.set_zooms(np.linalg.norm(grid.affine[:3, :3], axis=0))
+    header.set_sform(grid.affine, 2)
+    return header
 
 
 def _grid(header: nib.Nifti1Header, shape: tuple[int, ...], intent: int) -> StoredGrid:

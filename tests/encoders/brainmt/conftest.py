@@ -20,3 +20,12 @@ def build():
 def tree(tmp_path):
     """An empty tree below `tmp_path / raw`."""
     return bids_tree.BidsTree(tmp_path / "raw")
+
+
+@pytest.fixture(scope="session")
+def fsl():
+    """The module that writes FSL's files: `warp_field`, `save_warp` and the convention they follow."""
+    spec = importlib.util.spec_from_file_location("fsl_files", Path(__file__).with_name("fsl_files.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
