@@ -71,7 +71,7 @@ def pack(content: bytes) -> bytes:
     return gzip.compress(content, 1, mtime=0)
 
 
-def orientations(data: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def orientations(data: np.ndarray, place: np.ndarray = AFFINE) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """One array over `GRID` stored in all 48 ways: (name, stored array, its affine)."""
     for axes in itertools.permutations(range(3)):
         for flips in itertools.product([1, -1], repeat=3):
@@ -81,7 +81,7 @@ def orientations(data: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray
             for ours, (theirs, flip) in enumerate(zip(axes, flips, strict=True)):
                 move[theirs, ours] = flip
                 move[theirs, 3] = 0 if flip == 1 else data.shape[theirs] - 1
-            yield "".join(map(str, axes)) + str(flips), stored, AFFINE @ move
+            yield "".join(map(str, axes)) + str(flips), stored, place @ move
 
 
 class BidsTree:

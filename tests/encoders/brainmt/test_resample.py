@@ -3,12 +3,15 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from nilearn.image import resample_img
 from scipy.ndimage import map_coordinates
 
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import discover
+from encoders.brainmt.nifti import read_nifti
 from encoders.brainmt.quarantine import ScanRefused
-from encoders.brainmt.references import target_grid, template_of
+from encoders.brainmt.references import Grid, grid_of, target_grid, template_of
+from encoders.brainmt.resample import resample_frames
 from encoders.brainmt.series import read_series
 from encoders.runs.errors import InputError
 
@@ -78,6 +81,29 @@ def test_signals_are_interpolated_linearly_and_masks_by_the_nearest_voxel(series
     np.testing.assert_allclose(made.mean[inside], np.mean(expected, axis=0)[inside], rtol=1e-5)
     nearest = build.brain()[tuple(np.rint(voxels).astype(int))]
     assert nearest.all()
+
+
+def test_signals_are_those_of_nilearn(build, tmp_path):
+    rng = np.random.default_rng(0)
+    old_affine = np.array([[-3.1, 0.2, 0, 30], [0.3, 3, 0.1, -40], [0, 0.2, 3.3, -20], [0, 0, 0, 1]])
+    stored = rng.integers(0, 900, (19, 23, 17, 3)).astype("i2")
+    path = tmp_path / "scan.nii"
+    path.write_bytes(build.nifti(stored, affine=old_affine, slope=0.5, intercept=-3))
+    image = read_nifti(path, max_bytes=2**24)
+    own = grid_of(image, SPACE)
+    new = Grid(shape=(20, 18, 22), affine=np.diag([2.0, 3.0, 2.5, 1.0]), template="", name="")
+    new.affine[:3, 3] = (-20, -30, -20)
+    made = resample_frames(image, own, new, np.arange(20 * 18 * 22, dtype=np.int32))
+    theirs = resample_img(
+        nib.as_closest_canonical(nib.Nifti1Image(stored * 0.5 - 3, old_affine)),
+        target_affine=new.affine,
+        target_shape=new.shape,
+        interpolation="linear",
+        clip=False,
+    ).get_fdata()
+    ours = np.moveaxis(made.reshape(3, 20, 18, 22), 0, -1)
+    assert (theirs != 0).mean() > 0.5
+    np.testing.assert_allclose(ours, theirs, atol=0.02)  # mm of the affine are kept to 1e-3
 
 
 def test_nothing_happens_on_the_same_grid(series, build, grid_file):

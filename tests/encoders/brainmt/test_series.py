@@ -1,14 +1,17 @@
 """From a scan to its in-mask series: masks, broken voxels and frames, normalisation, orientation."""
 
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from encoders.brainmt.config import PrepareFMRI
+from encoders.brainmt.config import Clean, PrepareFMRI
 from encoders.brainmt.discover import discover
+from encoders.brainmt.frames import segments
 from encoders.brainmt.mask import compute_mask
 from encoders.brainmt.quarantine import ScanRefused
-from encoders.brainmt.series import normalise, read_series, segments
+from encoders.brainmt.series import normalise, read_series
 
 
 @pytest.fixture
@@ -155,19 +158,55 @@ def test_a_mask_is_found_in_an_image_with_noise_around_the_brain():
     np.testing.assert_array_equal(compute_mask(image), brain)
 
 
-def test_one_head_in_48_orientations_gives_the_same_bytes(tree, build):
-    data, mask, made = build.bold(5).astype("f4") * 1.1, build.brain().astype("u1"), []
-    stored_masks = {name: stored for name, stored, _ in build.orientations(mask)}
-    for name, stored, affine in build.orientations(data):
-        tree.add("01", data=stored, mask=stored_masks[name], affine=affine)
-        made.append(read_series(discover(tree.root).scans[0], PrepareFMRI()))
+@pytest.mark.parametrize(
+    "how", ["sform", "qform only", "uncompressed", "computed mask, other grid, cleaned, retimed"]
+)
+def test_one_head_in_48_orientations_gives_the_same_bytes(tree, build, how, tmp_path):
+    mask, made = build.brain().astype("u1"), []
+    head = build.bold(5, frames=1)[..., 0] * 1.1
+    frames = build.bold(5) * 1.1 if how == "sform" else head[..., None] * (1 + 0.01 * np.sin(np.arange(40)))
+    edges = np.diag([24.3852322, 23.8975, 24.66, 1])  # what single precision cannot hold
+    edges[:3, 3] = (-48.5070953, -71.7625351, -60.125)
+    options, other = {}, np.zeros((5, 6, 6), "u1")
+    if how.startswith("computed"):
+        nib.save(
+            nib.Nifti1Image(other, build.AFFINE + np.diag([1, 1, 1, 0])), tmp_path / "tpl-MNI152X_T1w.nii"
+        )
+        options = {"grid": str(tmp_path / "tpl-MNI152X_T1w.nii"), "target_tr": 1.5, "assume_mni": True}
+        options |= {"clean": Clean(high_pass=0.01, detrend=True), "min_extent": 80.0, "min_frames": 20}
+        options |= {"min_coverage": 0.5}
+    stored_masks = {name: stored for name, stored, _ in build.orientations(mask, edges)}
+    for name, stored, affine in build.orientations(frames.astype("f4"), edges):
+        scan = tree.add(
+            "01", data=stored, mask=stored_masks[name], affine=affine, qform=4 if how.startswith("q") else 0
+        )
+        if how.startswith("q"):
+            for path in scan.parent.glob("*.nii.gz"):
+                path.write_bytes(build.pack(with_qform_only(path, affine)))
+        if how == "uncompressed":
+            scan.with_name(scan.name.removesuffix(".gz")).write_bytes(gzip.decompress(scan.read_bytes()))
+            scan.unlink()
+        if how.startswith("computed"):
+            next(scan.parent.glob("*_mask.nii.gz")).unlink()
+        made.append(read_series(discover(tree.root).scans[0], PrepareFMRI(**options)))
     assert len({one.metadata["orientation"] for one in made}) == 48
     for one in made:
         for name, array in made[0].tensors.items():
             np.testing.assert_array_equal(one.tensors[name], array)
         same = {**made[0].metadata, "orientation": "", "source_sha256": ""}
         assert {**one.metadata, "orientation": "", "source_sha256": ""} == same
-    np.testing.assert_allclose(made[0].mean, data[build.brain()].mean(axis=1), rtol=1e-6)
+    if how == "sform":
+        np.testing.assert_allclose(made[0].mean, frames[build.brain()].mean(axis=1), rtol=1e-6)
+
+
+def with_qform_only(path, affine):
+    """The file with its place in space stated by the quaternion alone."""
+    image = nib.load(path)
+    image.header.set_qform(affine, code=4)
+    image.header.set_sform(None, code=0)
+    image.header["srow_x"] = image.header["srow_y"] = image.header["srow_z"] = 0
+    image.header["vox_offset"] = 352
+    return bytes(image.header.binaryblock) + bytes(4) + gzip.decompress(path.read_bytes())[352:]
 
 
 def test_the_mask_may_be_stored_in_another_orientation_than_the_scan(tree, build):
@@ -180,3 +219,104 @@ def test_the_mask_may_be_stored_in_another_orientation_than_the_scan(tree, build
     np.testing.assert_array_equal(
         read_series(discover(tree.root).scans[0], PrepareFMRI()).frames, straight.frames
     )
+
+
+def table(scan, **columns):
+    """Replace a scan's confounds table."""
+    path = next(scan.parent.glob("*_desc-confounds_timeseries.tsv"))
+    rows = np.stack(list(columns.values()), axis=1)
+    lines = ["\t".join("n/a" if np.isnan(cell) else f"{cell:.9g}" for cell in row) for row in rows]
+    path.write_text("\n".join(["\t".join(columns), *lines]) + "\n")
+
+
+def test_dummies_leave_before_anything_is_looked_at(tree, build):
+    data = build.bold(3).astype("f4")
+    straight = series_of(tree, data[..., 4:])
+    spoiled = data.copy()
+    spoiled[..., :3] = np.nan
+    spoiled[..., 3] = 0
+    fd = np.array([np.nan, 9, 9, 9, 9, *[0.1] * 35])
+    marks = {f"non_steady_state_outlier0{k}": np.eye(40)[k] for k in range(4)}
+    scan = tree.add("01", data=spoiled)
+    table(scan, framewise_displacement=fd, **marks)
+    made = read_series(discover(tree.root).scans[0], PrepareFMRI())
+    for name, array in straight.tensors.items():
+        np.testing.assert_array_equal(made.tensors[name], array)
+    assert made.metadata["dummy_frames"] == 4 and made.metadata["dropped_frames"] == [0, 1, 2, 3]
+    assert made.metadata["segments"] == [[0, 36]] and made.metadata["mean_fd"] == pytest.approx(0.1)
+    table(scan, framewise_displacement=fd)
+    assert (
+        read_series(discover(tree.root).scans[0], PrepareFMRI(dummy_frames=4)).metadata["dummy_frames"] == 4
+    )
+    with pytest.raises(ScanRefused, match="E_FRAMES: without 9 dummies it has 31 frames, at least 32"):
+        read_series(discover(tree.root).scans[0], PrepareFMRI(dummy_frames=9))
+    with pytest.raises(ScanRefused, match="E_FRAMES: without 99 dummies it has 0 frames"):
+        read_series(discover(tree.root).scans[0], PrepareFMRI(dummy_frames=99))
+
+
+def series_of(tree, data, **options):
+    tree.add("01", data=data)
+    return read_series(discover(tree.root).scans[0], PrepareFMRI(**options))
+
+
+def test_retimed_scans_say_so_keep_their_gaps_and_need_enough_frames(tree, build):
+    data = build.bold(3)
+    data[..., 12] = 0
+    made = series_of(tree, data, target_tr=2.5, max_constant_frames=0.05, min_frames=30)
+    assert made.metadata["tr"] == 2.5 and made.metadata["retimed"]["from_tr"] == 2.0
+    assert made.metadata["segments"] == [[0, 9], [9, 30]] and len(made.frames) == 30
+    assert made.metadata["dropped_frames"] == [12]  # in frames of the scan
+    with pytest.raises(ScanRefused, match="E_FRAMES: at 2.5 s it has 30 frames, at least 32 are wanted"):
+        series_of(tree, data, target_tr=2.5, max_constant_frames=0.05)
+    same = series_of(tree, data, target_tr=2.0, max_constant_frames=0.05)
+    assert same.metadata["retimed"] is None and same.metadata["segments"] == [[0, 12], [12, 39]]
+
+
+def test_cleaned_scans_say_what_was_taken_out_and_keep_their_mean_image(tree, build):
+    data = build.bold(3, frames=60).astype("f4")
+    noise = np.sin(np.arange(60.0))
+    dirty = data + 300 * noise.astype("f4") * build.brain()[..., None]
+    dirty[2, 3, 2] = 5000  # constant
+    scan = tree.add("01", data=dirty)
+    table(
+        scan,
+        framewise_displacement=np.full(60, 0.1),
+        csf=noise,
+        csf_derivative1=np.append(np.nan, np.diff(noise)),
+    )
+    found = discover(tree.root).scans[0]
+    options = Clean(confounds=["csf*"], high_pass=0.01, low_pass=0.2)
+    made, left = read_series(found, PrepareFMRI(clean=options)), read_series(found, PrepareFMRI())
+    assert made.metadata["cleaned"] == {
+        "confounds": ["csf", "csf_derivative1"],
+        "high_pass": 0.01,
+        "low_pass": 0.2,
+        "detrend": False,
+        "mean_kept": True,
+    }
+    np.testing.assert_allclose(made.mean, left.mean, rtol=1e-5)
+    alive = made.sd > 0
+    assert (~alive).sum() == made.metadata["constant_voxels"] == left.metadata["constant_voxels"] == 1
+    assert made.sd[alive].max() < 100 < left.sd[alive].min()
+    assert left.metadata["cleaned"] is None
+    with pytest.raises(ScanRefused, match="E_CONFOUNDS: .* lacks 6 of the columns to regress out: trans_x"):
+        read_series(found, PrepareFMRI(clean=Clean(confounds=["motion6"])))
+
+
+def test_nan_voxels_inside_a_brain_that_was_cut_out_are_counted(series, build):
+    data = build.bold(3).astype("f4")
+    data[2, 3, 2:4] = np.nan
+    with pytest.raises(ScanRefused, match="E_NAN: 2 of .* mask voxels"):
+        series(data=data, mask=np.zeros(build.GRID, bool))
+    outside = np.where(build.brain()[..., None], build.bold(3), np.nan).astype("f4")
+    made = series(data=outside, mask=np.zeros(build.GRID, bool))  # some programs write NaN around the brain
+    np.testing.assert_array_equal(made.mask_index, np.flatnonzero(build.brain()))
+
+
+def test_the_record_says_what_vouches_for_the_bytes(tree, build):
+    scan = tree.add("01")
+    assert read_series(discover(tree.root).scans[0], PrepareFMRI()).metadata["source_checksum"] == "gzip CRC"
+    scan.with_name(scan.name.removesuffix(".gz")).write_bytes(gzip.decompress(scan.read_bytes()))
+    scan.unlink()
+    made = read_series(discover(tree.root).scans[0], PrepareFMRI())
+    assert made.metadata["source_checksum"] == "none (not compressed)"
