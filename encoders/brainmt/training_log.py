@@ -97,7 +97,7 @@ class TrainingLog:
                 "lr": lr,
                 "step_s": seconds,
                 "windows_per_s": self._windows * self.accelerator.num_processes / seconds,
-                "peak_memory_gib": _peak_memory(self.accelerator.device),
+                "peak_memory_gib": peak_memory(self.accelerator.device),
                 "mfu": self._ideal_s / seconds,
             }
             self.write(scalars)
@@ -162,7 +162,7 @@ class TrainingLog:
         )
 
 
-def _peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     """Largest use so far in GiB: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
