@@ -22,10 +22,26 @@ def tree(tmp_path):
     return bids_tree.BidsTree(tmp_path / "raw")
 
 
-@pytest.fixture(scope="session")
-def fsl():
-    """The module that writes FSL's files: `warp_field`, `save_warp` and the convention they follow."""
-    spec = importlib.util.spec_from_file_location("fsl_files", Path(__file__).with_name("fsl_files.py"))
+def _module(name: str):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def fsl():
+    """The module that writes FSL's files: `warp_field`, `save_warp` and the convention they follow."""
+    return _module("fsl_files")
+
+
+@pytest.fixture(scope="session")
+def layouts():
+    """The module that writes trees of other origins than BIDS: `LayoutTree`, `zip_bytes`."""
+    return _module("layout_trees")
+
+
+@pytest.fixture
+def origin(tmp_path, build, fsl, layouts):
+    """An empty tree of another origin below `tmp_path / raw`."""
+    return layouts.LayoutTree(tmp_path / "raw", build, fsl)
