@@ -34,8 +34,10 @@ def main(config: PrepareFMRI) -> int:
 
     from encoders.brainmt.discover import discover
     from encoders.brainmt.prepare import dry_run, is_current, prepare, table
+    from encoders.brainmt.references import check_references
     from encoders.brainmt.store import load_manifest
 
+    check_references(config)
     listing = discover(scans, layout=config.layout, task=config.task, space=config.space)
     left_out = {
         "other_versions_of_the_same_recordings": listing.passed_over,

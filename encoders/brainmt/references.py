@@ -103,6 +103,16 @@ def common_mask(config: PrepareFMRI) -> CommonMask | None:
     return CommonMask(voxels=voxels, grid=grid)
 
 
+def check_references(config: PrepareFMRI) -> None:
+    """Read what the options name before the scans: a wrong file is one error and not one per scan.
+
+    Raises:
+        InputError: as :func:`target_grid` and :func:`common_mask`.
+    """
+    target_grid(config)
+    common_mask(config)
+
+
 def mask_voxels(image: Nifti) -> Bool[np.ndarray, "X Y Z"]:
     """What is above one half in the first frame."""
     return (image.stored[0][image.order] * image.slope + image.intercept > 0.5).reshape(image.grid)

@@ -155,3 +155,28 @@ def test_the_same_damage_in_uncompressed_files(tmp_path, capsys):
     found = {row["subject"].removeprefix("sub-"): row["code"] for row in rows}
     assert found == {name: wanted for name, (wanted, _) in contents.items() if wanted}
     assert list(runs(tmp_path / "study/store")) == ["sub-well_task-rest.safetensors"]
+
+
+def test_a_wrong_grid_or_mask_is_one_error_before_any_scan_is_read(tmp_path, capsys):
+    tree = build.BidsTree(tmp_path / "study/raw")
+    tree.add("a")
+    native = tmp_path / "native.nii"
+    native.write_bytes(build.nifti(build.brain().astype("u1"), sform=1))
+    for option, words in (
+        (f"--grid={native}", "nothing says that the grid"),
+        (f"--mask={native}", "nothing says that the mask"),
+        ("--grid=mni3mm", "`grid` may also be none, mni2mm"),
+        (f"--mask={tmp_path}/gone.nii.gz", "No such file"),
+        ("--clean.low_pass=-1", "clean.low_pass is -1"),
+        ("--target_tr=800", "target_tr is 800.0, but a repetition time lies between 0.2 and 10 s"),
+        ("--dummy_frames=-1", "dummy_frames is -1"),
+    ):
+        assert main(["--study", str(tmp_path / "study"), option]) == 2
+        shown = capsys.readouterr()
+        assert words in shown.err and "Traceback" not in shown.err
+    assert not (tmp_path / "study/store").exists()
+    assert (
+        main(["--study", str(tmp_path / "study"), f"--mask={native}", "--assume_mni=true", "--dry_run=true"])
+        == 0
+    )
+    assert "mask given" in capsys.readouterr().out
