@@ -28,6 +28,7 @@ from encoders.brainmt.stored_grid import StoredGrid, fsl_mni_2mm
 from encoders.runs.errors import InputError
 
 FRAMES_AT_ONCE = 16  # decompressed to float32 at a time
+DECIMALS = 4  # of a voxel; what a warp in single precision can say, so that rounding touches no neighbour
 EDGE = 1e-3  # voxels by which rounding may put a coordinate outside
 FIX = "fetch the folder reg of field 20227 again, or warp the scan with FSL's applywarp"
 DISPLACEMENTS, COEFFICIENTS = (
@@ -53,12 +54,12 @@ class Warp:
     sha256: str
 
 
-def warp_to_mni(image: Nifti, mask: Nifti | None, warp: Warp) -> tuple[Nifti, Nifti]:
+def warp_to_mni(image: Nifti, mask: Nifti, warp: Warp) -> tuple[Nifti, Nifti]:
     """The scan and its mask on the MNI grid.
 
     Args:
         image: The scan in its own space.
-        mask: Brain mask on the same grid; without one, all that lies inside the scan is taken.
+        mask: Brain mask on the same grid.
         warp: From :func:`read_warp`.
 
     Returns:
@@ -73,8 +74,7 @@ def warp_to_mni(image: Nifti, mask: Nifti | None, warp: Warp) -> tuple[Nifti, Ni
     inside = ((origin >= -EDGE) & (origin <= last + EDGE)).all(axis=1)
     origin = np.clip(origin, 0, last)
     brain = inside.copy()
-    if mask is not None:
-        brain[inside] = _stored_mask(mask, stored)[tuple(np.rint(origin[inside]).astype(np.int64).T)]
+    brain[inside] = _stored_mask(mask, stored)[tuple(np.rint(origin[inside]).astype(np.int64).T)]
     if not brain.any():
         raise ScanRefused(
             "E_SPACE", "its warp leads nowhere into the brain: no voxel of MNI comes from it", FIX
@@ -172,7 +172,7 @@ def _decode(content: Any, image: Nifti) -> Warp:
         field = nonlinear.DeformationField(file, source, target, srcSpace="fsl", refSpace="fsl")
         kind = field.deformationType
     absolute = field.data if field.absolute else nonlinear.convertDeformationType(field, "absolute")
-    origin = affines.transform(absolute.reshape(-1, 3), source.getAffine("fsl", "voxel"))
+    origin = affines.transform(absolute.reshape(-1, 3), source.getAffine("fsl", "voxel")).round(DECIMALS)
     origin = apply_orientation(origin.reshape(*grid.shape, 3), io_orientation(grid.affine))
     return Warp(origin=np.ascontiguousarray(origin, np.float64), grid=grid, kind=kind, sha256=content.sha256)
 

@@ -22,8 +22,8 @@ class BrainMask:
 
     Args:
         voxels: Which voxels are brain.
-        source: `given` (by the user), `file` (beside the scan), `warped file`, `recovered` (from the background of a
-            tensor) or `computed`, and whether it was resampled.
+        source: `given` (by the user), `file` (beside the scan), `recovered` (from the background of a tensor) or
+            `computed`, and whether it was warped or resampled.
         digest: sha256 of grid and voxels: runs with the same digest have the same columns.
     """
 
@@ -66,7 +66,7 @@ def brain_mask(
     elif beside is not None:
         voxels, lies_on, source = _read_mask(beside, image, own, max_bytes), own, beside_source
     else:
-        voxels, lies_on, source = compute_mask(_average(image)), own, "computed"
+        voxels, lies_on, source = compute_mask(average_image(image)), own, "computed"
     if not lies_on.is_same(target):
         voxels, source = resample_mask(voxels, lies_on, target), f"{source}, resampled (nearest)"
     _need_extent(voxels, target, source, min_extent)
@@ -119,7 +119,7 @@ def compute_mask(average: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z
     return ndimage.binary_fill_holes(parts == np.bincount(parts[mask]).argmax())
 
 
-def _average(image: Nifti) -> Float[np.ndarray, "X Y Z"]:
+def average_image(image: Nifti) -> Float[np.ndarray, "X Y Z"]:
     """Mean over time in scanner units; what is not finite is left out, and NaN where nothing is finite."""
     finite = np.isfinite(image.stored)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -14,7 +14,7 @@ from encoders.brainmt.archive import File
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discovery.scan import Scan
 from encoders.brainmt.discovery.ukb import located
-from encoders.brainmt.mask import read_mask
+from encoders.brainmt.mask import average_image, compute_mask, read_mask
 from encoders.brainmt.nifti import Nifti, read_nifti
 from encoders.runs.errors import InputError
 
@@ -29,7 +29,7 @@ class Recording:
         scan: What discovery knew, and what was found inside an archive.
         image: The series, in MNI space unless the scan does not say so.
         mask: Its brain mask, read or still a file; None if there is none.
-        mask_source: Where the mask comes from: `file`, `warped file` or `recovered`.
+        mask_source: Where the mask comes from: `file`, `recovered`, or what was warped.
         standardised: Whether its maker has taken mean and deviation out already.
         notes: JSON values for the record: layout, units, and the warp or the stated grid.
     """
@@ -59,11 +59,15 @@ def read_recording(scan: Scan, config: PrepareFMRI) -> Recording:
         return Recording(
             scan=scan, image=image, mask=scan.mask, mask_source="file", standardised=False, notes=notes
         )
-    from encoders.brainmt.fsl_warp import read_warp, warp_to_mni
+    from encoders.brainmt.fsl_warp import plain_mask, read_warp, warp_to_mni
 
     warp = read_warp(scan.warp, image, max_bytes=max_bytes)
-    mask = None if scan.mask is None else read_mask(scan.mask, max_bytes=max_bytes)
-    image, inside = warp_to_mni(image, mask, warp)
+    if scan.mask is not None:
+        mask, mask_source = read_mask(scan.mask, max_bytes=max_bytes), "file, warped (nearest)"
+    else:  # in the scan's own space, where interpolation has not blurred the edge of the brain yet
+        mask = plain_mask(compute_mask(average_image(image)), image.affine, image.sha256)
+        mask_source = "computed, warped (nearest)"
+    image, mask = warp_to_mni(image, mask, warp)
     notes["warp"] = {
         "file": scan.warp.name,
         "sha256": warp.sha256,
@@ -73,8 +77,8 @@ def read_recording(scan: Scan, config: PrepareFMRI) -> Recording:
     return Recording(
         scan=scan,
         image=image,
-        mask=inside if mask else None,  # a field of view is no brain: let it be computed
-        mask_source="warped file (nearest)",
+        mask=mask,
+        mask_source=mask_source,
         standardised=False,
         notes=notes,
     )

