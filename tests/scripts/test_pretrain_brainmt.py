@@ -19,7 +19,7 @@ from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.train_config import PretrainBrainMT, best_model
 from encoders.cohort import Split
 from encoders.runs.artifact import load_json, load_tensors
-from encoders.runs.checkpoint import checkpoints, unfinished
+from encoders.runs.checkpoint import checkpoints, load_checkpoint, unfinished
 from encoders.runs.config import parse
 from encoders.runs.study import Study
 from encoders.runs.tracking import read_metrics
@@ -331,3 +331,22 @@ def test_the_full_size_is_the_papers():
     path = ROOT / "configs" / "paper" / "pretrain_brainmt.yaml"
     config = parse(PretrainBrainMT, [f"--config={path}"], prog="pretrain_brainmt.py", description="")
     assert config.model == BrainMTConfig() and config.lr == 2e-4
+
+
+def test_a_resumed_run_goes_on_in_its_wandb_run(made, tmp_path, monkeypatch):
+    study = copy_of(made, tmp_path / "study")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = study.run_folder("pretrain_brainmt")
+    process = start(study, ALWAYS, "--wandb=tests")
+    wait_until(process, lambda: checkpoints(folder / "checkpoints"))
+    process.terminate()
+    process.communicate()
+    first = load_checkpoint(checkpoints(folder / "checkpoints")[-1])[1]["wandb_id"]
+    again = start(study, "--wandb=tests")
+    assert again.communicate() and again.returncode == 0
+    assert load_checkpoint(checkpoints(folder / "checkpoints")[-1])[1]["wandb_id"] == first
+    recorded = sorted((folder / "wandb").glob("offline-run-*"))
+    assert len(recorded) == 2 and all(path.name.endswith(first) for path in recorded)
+    for path in recorded:  # scalars only
+        for file in path.rglob("*"):
+            assert file.is_dir() or b"sub-0001" not in file.read_bytes(), file
