@@ -20,7 +20,7 @@ from encoders.runs.progress import progress
 from encoders.vectors import SubjectVectors
 
 FEWEST_SHARED = 0.5  # of a typical mask: fewer voxels in common, and the masks do not fit one another
-LEAST_LEVEL = 0.05  # of an image's root mean square: below this it is no image of scanner units
+LEAST_LEVEL = 1.0  # temporal deviations; in scanner units the mean of a BOLD scan is some 20 to 100
 
 
 def static_vectors(store: FMRIStore, config: ExportStatic, split: Split | None = None) -> SubjectVectors:
@@ -100,12 +100,13 @@ def blocks(shared: Int64[np.ndarray, " V"], store: FMRIStore, block_mm: float) -
 def _relative_image(store: FMRIStore, run: Run, shared: Int64[np.ndarray, " V"]) -> Float64[np.ndarray, " V"]:
     """Means over time at the shared voxels, their own mean being 1."""
     with RunFile(store.folder / run.file) as file:
-        image = file.rows("mean")[np.searchsorted(file.rows("mask_index"), shared)].astype(np.float64)
-    level, size = image.mean(), np.sqrt(np.square(image).mean())
-    if not level > LEAST_LEVEL * size:
+        where = np.searchsorted(file.rows("mask_index"), shared)
+        image, sd = file.rows("mean")[where].astype(np.float64), file.rows("sd")[where]
+    level, change = float(image.mean()), float(sd.mean())
+    if not level > LEAST_LEVEL * change:
         raise InputError(
-            f"the mean image of {run.file} averages to {level:.3g} at a root mean square of {size:.3g}: its mean over time "
-            f"was taken out before it came here, so it holds no static image; export from scans in scanner units"
+            f"the mean image of {run.file} averages to {level:.3g} where its voxels vary by {change:.3g}: its mean over "
+            f"time was taken out before it came here, so it holds no static image; export from scans in scanner units"
         )
     return image / level
 
