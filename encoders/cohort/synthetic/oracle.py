@@ -1,6 +1,6 @@
 """The ceiling of retrieval: what a reader could score who knows the network maps and the genetic scores.
 
-N test people · K latents. The reader sees the scans as the truth's `oracle_features` (network amplitudes and
+N people · K latents · R features of the reader. The reader sees the scans as the truth's `oracle_features` (network amplitudes and
 couplings through the true maps) and learns from train people only, by ridge, how they follow from the true
 genetic scores. It is the same scans and the same gallery that a trained model is scored on.
 """
@@ -41,10 +41,8 @@ def oracle_similarity(
     if len(train_ids) < 2 * FOLDS:
         raise InputError(f"the oracle learns from {len(train_ids)} people, at least {2 * FOLDS} are needed")
     train, test = [row[name] for name in train_ids], [row[name] for name in test_ids]
-    features = np.asarray(truth["oracle_features"], dtype=np.float64)
+    features = reader_features(truth, truth["ids"], train_ids=train_ids)
     scores = np.asarray(truth["genetic_scores"], dtype=np.float64)
-    spread = features[train].std(axis=0)
-    features = (features - features[train].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
     folds = KFold(FOLDS, shuffle=True, random_state=0)
     total = np.zeros((len(test), len(test)))
@@ -55,6 +53,24 @@ def oracle_similarity(
         total += _log_normal(score[test][None, :], ridge.predict(features[test])[:, None], residual_sd)
         total -= _log_normal(score[test], score[train].mean(), max(float(score[train].std()), 1e-6))
     return total
+
+
+def reader_features(
+    truth: Mapping[str, Any], ids: Sequence[str], *, train_ids: Sequence[str]
+) -> Float64[np.ndarray, "N R"]:
+    """What a reader sees of the scans who knows the network maps, standardised with the train people.
+
+    Args:
+        truth: Content of `truth.json`.
+        ids: N people; rows of the result.
+        train_ids: People whose mean and deviation are taken.
+    """
+    row = {name: i for i, name in enumerate(truth["ids"])}
+    features = np.asarray(truth["oracle_features"], dtype=np.float64)
+    train = features[[row[name] for name in train_ids]]
+    spread = train.std(axis=0)
+    chosen = features[[row[name] for name in ids]]
+    return (chosen - train.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
 def _log_normal(value: np.ndarray, mean: np.ndarray | float, sd: float) -> np.ndarray:
