@@ -6,7 +6,7 @@ For every voxel of the MNI grid the warp tells where it comes from. fslpy reads 
 coordinates or B-spline coefficients, in FSL's own coordinates (mm from the corner, x mirrored where the file is
 neurological). The signal is interpolated there linearly, as `applywarp --interp=trilinear` does; what lies outside the
 scan is 0. One sparse matrix of eight weights a voxel serves all frames: the same numbers as fslpy's `applyDeformation`,
-frame by frame, in a fiftieth of the time.
+frame by frame, in a thirtieth of the time (5 s for UK Biobank's 490 frames on one core).
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 from nibabel.orientations import apply_orientation, io_orientation
 
 from encoders.brainmt.archive import File, open_file
@@ -27,7 +27,7 @@ from encoders.brainmt.references import mask_voxels
 from encoders.brainmt.stored_grid import StoredGrid, fsl_mni_2mm
 from encoders.runs.errors import InputError
 
-FRAMES_AT_ONCE = 16  # decompressed to float32 at a time
+FRAMES_AT_ONCE = 32  # decompressed to float32 at a time
 DECIMALS = 4  # of a voxel; what a warp in single precision can say, so that rounding touches no neighbour
 EDGE = 1e-3  # voxels by which rounding may put a coordinate outside
 FIX = "fetch the folder reg of field 20227 again, or warp the scan with FSL's applywarp"
@@ -269,9 +269,9 @@ def _weights(shape: tuple[int, int, int], origin: Float64[np.ndarray, "V 3"]) ->
     rows, columns, weights = [], [], []
     for corner in np.ndindex(2, 2, 2):
         weight = np.prod(np.where(corner, beyond, 1 - beyond), axis=1)
-        used: Int64[np.ndarray, " used"] = np.flatnonzero(weight)  # weightless NaN neighbours must not count
+        used = np.flatnonzero(weight).astype(np.int32)  # weightless NaN neighbours must not count
         rows.append(used)
-        columns.append(((below[used] + corner) * step).sum(axis=1))
+        columns.append(((below[used] + corner) * step).sum(axis=1).astype(np.int32))
         weights.append(weight[used].astype(np.float32))
     entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_array(entries, shape=(len(origin), int(np.prod(shape))))
