@@ -5,6 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/ready
+BENCH := .venv/bench-ready
 
 .PHONY: setup demo test lint format bench
 
@@ -31,5 +32,10 @@ lint: $(READY)
 format: $(READY)
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: $(READY)
+$(BENCH): $(READY)
+	@echo "Installing what the benchmarks compare with (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '$(TORCH)' -e '.[bench]'
+	@touch $@
+
+bench: $(BENCH)
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
