@@ -33,7 +33,8 @@ def main(config: PrepareFMRI) -> int:
     store = study.path("store").parent
 
     from encoders.brainmt.discover import discover
-    from encoders.brainmt.prepare import dry_run, is_current, prepare, table
+    from encoders.brainmt.dry_run_table import summary, table
+    from encoders.brainmt.prepare import dry_run, is_current, prepare
     from encoders.brainmt.references import check_references
     from encoders.brainmt.store import load_manifest
 
@@ -46,7 +47,7 @@ def main(config: PrepareFMRI) -> int:
     left_out = {what: count for what, count in left_out.items() if count}
     if config.dry_run:
         outcome = dry_run(listing, store, config)
-        print("\n".join(table(outcome)))
+        print("\n".join([*table(outcome), *summary(listing, outcome)]))
         print("prepare_fmri: dry run, nothing written")
         for key, value in {**outcome.summary, **left_out}.items():
             print(f"  {key.replace('_', ' ')}: {value}")
