@@ -35,11 +35,13 @@ def main(config: PrepareFMRI) -> int:
     from encoders.brainmt.discover import discover
     from encoders.brainmt.dry_run_table import summary, table
     from encoders.brainmt.prepare import dry_run, is_current, prepare
+    from encoders.brainmt.recording import need_options
     from encoders.brainmt.references import check_references
     from encoders.brainmt.store import load_manifest
 
     check_references(config)
     listing = discover(scans, layout=config.layout, task=config.task, space=config.space)
+    need_options(listing.scans, config)
     left_out = {
         "other_versions_of_the_same_recordings": listing.passed_over,
         "scans_of_other_tasks": listing.other_tasks,

@@ -142,6 +142,11 @@ def plain_mask(
     )
 
 
+def need_fslpy() -> None:
+    """Raise InputError, with the command that installs it, where fslpy is not installed."""
+    _fslpy()
+
+
 def _decode(content: Any, image: Nifti) -> Warp:
     fslimage, fnirt, nonlinear, affines = _fslpy()
     header = content.header

@@ -4,6 +4,7 @@ Everything after this sees a series and a mask on one MNI grid and need not know
 """
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from encoders.brainmt.discovery.scan import Scan
 from encoders.brainmt.discovery.ukb import located
 from encoders.brainmt.mask import average_image, compute_mask, read_mask
 from encoders.brainmt.nifti import Nifti, read_nifti
+from encoders.brainmt.quarantine import ScanRefused
+from encoders.brainmt.stored_grid import StoredGrid, named_grid
 from encoders.runs.errors import InputError
 
 SCANNER, MAKER = "scanner units", "standardised by its maker"
@@ -84,21 +87,46 @@ def read_recording(scan: Scan, config: PrepareFMRI) -> Recording:
     )
 
 
+def need_options(scans: Iterable[Scan], config: PrepareFMRI) -> None:
+    """Refuse a whole preparation at once for want of an option or package that its kind of files needs.
+
+    Raises:
+        InputError: tensors, but no `--affine` or `--tr`; scans to be warped, but no fslpy.
+    """
+    max_bytes = round(config.max_gib * 2**30)
+    for scan in scans:
+        if isinstance(scan.path, Path) and scan.path.suffix == ".pt":
+            _stated(scan, config, max_bytes)
+            return
+        try:
+            warp = located(scan, max_bytes=max_bytes).warp
+        except ScanRefused:  # said again when its turn comes
+            continue
+        if warp is not None:
+            from encoders.brainmt.fsl_warp import need_fslpy
+
+            need_fslpy()
+        if scan.layout != "table":  # of a layout one scan speaks for all
+            return
+
+
+def _stated(scan: Scan, config: PrepareFMRI, max_bytes: int) -> tuple[StoredGrid, float]:
+    """Grid and repetition time of a tensor, which the user has to state."""
+    tr = scan.tr or config.tr
+    missing = [name for name, given in (("--affine", config.affine), ("--tr", tr)) if not given]
+    if missing or tr is None:
+        raise InputError(
+            f"tensors of the original BrainMT ({scan.path.name}) hold neither affine nor repetition time: "
+            f"{' and '.join(missing)} must be stated, --affine=mni2mm_fsl --tr=0.735 for UK Biobank say"
+        )
+    return named_grid(config.affine, max_bytes=max_bytes), tr
+
+
 def _tensor(scan: Scan, config: PrepareFMRI, max_bytes: int, notes: dict[str, Any]) -> Recording:
     from encoders.brainmt.fsl_warp import plain_mask
-    from encoders.brainmt.stored_grid import named_grid
     from encoders.brainmt.tensor_file import read_tensor
 
-    tr = scan.tr or config.tr
-    if not config.affine or tr is None:
-        missing = " and ".join(
-            name for name, given in (("--affine", config.affine), ("--tr", tr)) if not given
-        )
-        raise InputError(
-            f"tensors of the original BrainMT ({scan.path.name}) hold neither affine nor repetition time, and {missing} "
-            f"is not given; state both, --affine=mni2mm_fsl --tr=0.735 for UK Biobank say"
-        )
-    grid = named_grid(config.affine, max_bytes=max_bytes)
+    grid, tr = _stated(scan, config, max_bytes)
     tensor = read_tensor(scan.path, grid, tr=tr, max_bytes=max_bytes)
     mask: Nifti | File | None = scan.mask
     if mask is None and tensor.brain is not None:

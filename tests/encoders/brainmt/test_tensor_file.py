@@ -161,9 +161,9 @@ def test_the_named_grids_are_fsls_and_templateflows(saved, config):
 
 def test_grid_and_time_must_be_stated_and_the_message_says_which_is_missing(saved, config):
     root = saved()
-    with pytest.raises(InputError, match="--affine and --tr is not given; state both, --affine=mni2mm_fsl"):
+    with pytest.raises(InputError, match="--affine and --tr must be stated, --affine=mni2mm_fsl"):
         read(root, PrepareFMRI())
-    with pytest.raises(InputError, match="hold neither affine nor repetition time, and --tr is"):
+    with pytest.raises(InputError, match="hold neither affine nor repetition time: --tr must"):
         read(root, config(tr=None))
     with pytest.raises(InputError, match="neither a known grid nor a file; give mni2mm_fsl, mni2mm, mni152"):
         read(root, config(affine="mni3mm"))
