@@ -236,9 +236,11 @@ def _scanner_units(image: Nifti, where: Int32[np.ndarray, " V"]) -> Float32[np.n
 
 def _need_signal(sd: Float32[np.ndarray, " V"], wanted: float) -> None:
     share = float((sd > 0).mean())
-    if share == 0:
+    if share == 0 and wanted > 0:
         raise ScanRefused(
-            "E_CONSTANT", "no mask voxel changes over time", "check the scan: it is no time series"
+            "E_CONSTANT",
+            "no mask voxel changes over time",
+            "check the scan: it is no time series; --min_coverage=0 keeps its mean image, with frames of 0",
         )
     if share < wanted:
         raise ScanRefused(

@@ -113,6 +113,9 @@ def test_a_scan_that_never_changes_is_refused(series, build):
     data = np.repeat(build.bold(3)[..., :1], 40, axis=3)
     with pytest.raises(ScanRefused, match="E_CONSTANT: no mask voxel changes"):
         series(data=data)
+    still = series({"min_coverage": 0.0}, data=data)  # one image repeated: asked for, it is stored
+    assert (still.frames == 0).all() and (still.sd == 0).all()
+    np.testing.assert_array_equal(still.mean, data[build.brain()][:, 0])
 
 
 def test_an_image_without_contrast_has_no_brain(series, build):
