@@ -21,6 +21,7 @@ from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import Listing, Scan
 from encoders.brainmt.judgement import Entry, judge_together
 from encoders.brainmt.memory import workers_that_fit
+from encoders.brainmt.on_dask import on_dask
 from encoders.brainmt.parts import forget_parts, load_parts, part_of, save_part
 from encoders.brainmt.quarantine import BETWEEN, RETRY, Quarantined, ScanRefused, write_quarantine
 from encoders.brainmt.store import (
@@ -33,7 +34,7 @@ from encoders.brainmt.store import (
     save_run,
     stale_files,
 )
-from encoders.brainmt.workers import WorkerDied, in_processes, in_this_process, on_dask
+from encoders.brainmt.workers import WorkerDied, in_processes, in_this_process
 from encoders.runs.artifact import content_digest
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
