@@ -10,6 +10,7 @@ import psutil
 from encoders.brainmt.archive import open_file
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import Scan
+from encoders.brainmt.discovery.ukb import located
 from encoders.brainmt.nifti_header import (
     HEADER_BYTES,
     declared_bytes,
@@ -51,6 +52,7 @@ def scan_bytes(scan: Scan, config: PrepareFMRI) -> int:
     The scan as stored, and for its in-mask voxels: a copy as stored, float32, and the frames that are written.
     """
     try:
+        scan = located(scan, max_bytes=round(config.max_gib * GIB))  # looks into zips
         with open_file(scan.path) as file:
             start = file.read(2**12)
         if scan.path.name.endswith(".pt"):

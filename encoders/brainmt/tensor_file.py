@@ -112,7 +112,8 @@ def _load(path: Path, max_bytes: int) -> Any:
         reason = str(cause).strip().splitlines()
         raise ScanRefused(
             "E_TRUNCATED",
-            f"it is damaged or no file of torch.save ({reason[0].split('.')[0] if reason else type(cause).__name__})",
+            f"it is damaged or no file of torch.save ({reason[0].split('.')[0] if reason else type(cause).__name__}); "
+            f"nothing of it was run",
             AGAIN,
         ) from cause
 

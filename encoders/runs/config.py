@@ -54,7 +54,8 @@ def parse(
     )
     parser.add_class_arguments(config_class, as_group=False)
     try:
-        namespace = parser.parse_args(argv)
+        arguments = sys.argv[1:] if argv is None else argv
+        namespace = parser.parse_args(_as_declared(arguments, config_class))
         options = vars(parser.instantiate(namespace))
         return config_class(
             **{option.name: options[option.name] for option in dataclasses.fields(config_class)}
@@ -62,6 +63,21 @@ def parse(
     except ArgumentError as cause:
         sentence = " ".join(str(cause).split())
         raise InputError(f"{sentence.rstrip('.')}; see {prog} --help") from cause
+
+
+def _as_declared(arguments: list[str], config_class: type[Any]) -> list[str]:
+    """`--dry-run` for `--dry_run=true`: hyphens in names, and switches without a value, as people type them."""
+    kinds = get_type_hints(config_class)
+    declared = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        name, equals, value = argument.partition("=")
+        known = name.removeprefix("--").replace("-", "_")
+        if name.startswith("--") and known in kinds:
+            argument = f"--{known}{equals}{value}"
+            if kinds[known] is bool and not equals and following.startswith("--"):
+                argument += "=true"
+        declared.append(argument)
+    return declared
 
 
 def command(main: Callable[[Any], int | None]) -> Callable[..., int]:

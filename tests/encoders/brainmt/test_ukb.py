@@ -8,6 +8,7 @@ import pytest
 
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import discover
+from encoders.brainmt.memory import scan_bytes
 from encoders.brainmt.prepare import prepare
 from encoders.brainmt.quarantine import ScanRefused
 from encoders.brainmt.series import read_series
@@ -194,3 +195,13 @@ def test_a_scan_without_a_mask_gets_one_computed_before_it_is_warped(origin, bui
     series = read_series(only(discover(origin.root)), PrepareFMRI())
     assert series.metadata["mask"] == "computed, warped (nearest)"
     assert np.array_equal(series.mask_index, np.flatnonzero(build.brain()))
+
+
+def test_the_memory_of_a_zip_is_estimated_from_the_series_inside(origin):
+    files = origin.ukb_files()
+    origin.ukb_zip("zips/1000001_20227_2_0.zip", files)
+    origin.ukb_folder("folders/1000001_20227_2_0", files)
+    zipped, unpacked = (
+        scan_bytes(only(discover(origin.root / name)), PrepareFMRI()) for name in ("zips", "folders")
+    )
+    assert zipped == unpacked > 5 * 7 * 6 * 40 * 2

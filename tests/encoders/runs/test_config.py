@@ -1,10 +1,14 @@
 """Configuration: layers, and one clear line for every mistake."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from encoders.runs.config import parse
+from encoders.runs.errors import InputError
 
 SCRIPT = '''
 """A stage for testing."""
@@ -122,3 +126,22 @@ def test_a_study_that_is_a_file_is_one_sentence(run):
     result = run()
     assert result.returncode == 2
     assert "is a file, but a study is a folder" in result.stderr
+
+
+def test_hyphens_in_names_and_switches_without_a_value_are_understood():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Switches:
+        dry_run: bool = False
+        redo: bool = False
+        mask_name: str = ""
+
+    def read(*arguments):
+        return parse(Switches, list(arguments), prog="x", description="")
+
+    assert read("--dry-run", "--mask-name=a-b") == Switches(dry_run=True, mask_name="a-b")
+    assert read("--dry_run", "--redo", "--mask_name", "a-b") == Switches(
+        dry_run=True, redo=True, mask_name="a-b"
+    )
+    assert read("--dry-run", "false") == read("--dry-run=false") == Switches()
+    with pytest.raises(InputError, match="unrecognized arguments: --dry-runn"):
+        read("--dry-runn")
