@@ -26,7 +26,7 @@ def clean(
     """The kept frames, cleaned; a voxel of which nothing is left becomes constant.
 
     Args:
-        values: Finite signal of all frames.
+        values: Finite signal of all frames; overwritten.
         kept: Frames that are kept; the others must not touch the result.
         regressors: What to regress out; None for nothing.
         tr: Repetition time in s.
@@ -42,7 +42,7 @@ def clean(
     values, kept = values[first : last + 1], kept[first : last + 1]
     regressors = None if regressors is None else regressors[first : last + 1]
     _check(int(kept.sum()), 0 if regressors is None else regressors.shape[1], tr, options)
-    made = values[kept]
+    made = values if kept.all() else values[kept]  # each block is read before it is overwritten
     filtered = bool(options.high_pass or options.low_pass)
     for start in range(0, values.shape[1], BLOCK):
         part = values[:, start : start + BLOCK].astype(np.float64)

@@ -29,11 +29,12 @@ def scan():
 
 def test_it_is_what_nilearn_does_with_the_means_kept(scan, monkeypatch):
     values, confound, _ = scan
+    before = values.copy()
     monkeypatch.setattr(cleaning, "BLOCK", 3)
     options = Clean(confounds=["x"], high_pass=0.01, low_pass=0.1, detrend=True)
     made = clean(values, ALL, confound, TR, options)
     theirs = signal.clean(
-        values.astype("f8"),
+        before.astype("f8"),
         detrend=True,
         standardize=None,
         confounds=confound,
@@ -41,13 +42,13 @@ def test_it_is_what_nilearn_does_with_the_means_kept(scan, monkeypatch):
         low_pass=0.1,
         t_r=TR,
     )
-    np.testing.assert_allclose(made - values.mean(axis=0), theirs - theirs.mean(axis=0), atol=2e-3)
-    np.testing.assert_allclose(made.mean(axis=0), values.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(made - before.mean(axis=0), theirs - theirs.mean(axis=0), atol=2e-3)
+    np.testing.assert_allclose(made.mean(axis=0), before.mean(axis=0), rtol=1e-6)
 
 
 def test_confounds_are_gone_and_the_band_is_left(scan):
     values, confound, middle = scan
-    made = clean(values, ALL, confound, TR, Clean(confounds=["x"], high_pass=0.01, low_pass=0.1))
+    made = clean(values.copy(), ALL, confound, TR, Clean(confounds=["x"], high_pass=0.01, low_pass=0.1))
     left = made - made.mean(axis=0)
     assert np.abs(np.corrcoef(np.column_stack([confound, left]).T)[:2, 2:]).max() < 0.15
     assert np.corrcoef(np.column_stack([middle, left]).T)[0, 1:].min() > 0.9
@@ -60,7 +61,7 @@ def test_dropped_frames_do_not_touch_the_result(scan):
     kept = ALL.copy()
     kept[[0, 50, 51, T - 1]] = False
     options = Clean(confounds=["x"], high_pass=0.01, low_pass=0.1, detrend=True)
-    made = clean(values, kept, confound, TR, options)
+    made = clean(values.copy(), kept, confound, TR, options)
     spoiled, wild = values.copy(), confound.copy()
     spoiled[~kept], wild[~kept] = 1e5, -1e3
     np.testing.assert_array_equal(clean(spoiled, kept, wild, TR, options), made)
