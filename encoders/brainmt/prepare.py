@@ -191,20 +191,6 @@ def is_current(listing: Listing, folder: Path, config: PrepareFMRI) -> bool:
     )
 
 
-def table(outcome: Outcome) -> Iterator[str]:
-    """One line per scan for people: what would happen to it, and why."""
-    yield f"{'action':<11} {'frames':>6} {'voxels':>7} {'TR s':>6} {'FD mm':>6}  scan"
-    for entry in outcome.runs:
-        action = "keep" if entry["name"] in outcome.kept else "prepare"
-        moved = "-" if entry["mean_fd"] is None else f"{entry['mean_fd']:.3f}"
-        yield (
-            f"{action:<11} {entry['frames']:>6} {entry['voxels']:>7} {entry['tr']:>6.3g} {moved:>6}  "
-            f"{entry['sources'][0][0]} ({entry['orientation']}, {entry['space']}, mask {entry['mask']})"
-        )
-    for row in outcome.quarantined:
-        yield f"{row.code:<11} {'':>29} {row.file}: {row.sentence}; {row.fix}"
-
-
 def _plan(
     listing: Listing, folder: Path, config: PrepareFMRI
 ) -> tuple[list[Entry], list[Quarantined], list[Scan]]:

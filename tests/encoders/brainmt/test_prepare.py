@@ -10,7 +10,8 @@ import pytest
 from encoders.brainmt import prepare as module
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import discover
-from encoders.brainmt.prepare import dry_run, is_current, table
+from encoders.brainmt.dry_run_table import table
+from encoders.brainmt.prepare import dry_run, is_current
 from encoders.brainmt.store import FMRIStore
 from encoders.runs.errors import InputError
 
