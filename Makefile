@@ -38,4 +38,4 @@ $(BENCH): $(READY)
 	@touch $@
 
 bench: $(BENCH)
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@failed=0; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $$failed
