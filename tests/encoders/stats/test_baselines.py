@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from encoders.stats import baselines
@@ -71,6 +72,19 @@ def test_more_features_than_people_are_the_same_model_after_the_rotation():
     rotated, turned = baselines._rotate(x, others)
     assert rotated.shape == (20, 19)
     np.testing.assert_allclose(Ridge(alpha=30.0).fit(rotated, trait).predict(turned), direct, rtol=1e-6)
+
+
+@pytest.mark.parametrize("features", [6, 90])
+def test_ridge_is_that_of_scikit_learn_with_the_penalty_chosen_alike(features):
+    x, trait, others, _, families = cohort(8, train=40, others=9, features=features)
+    scaler = StandardScaler().fit(x)
+    target = (trait - trait.mean()) / trait.std()
+    inner = list(GroupKFold(5).split(x, groups=families))
+    model = RidgeCV(alphas=baselines.ALPHAS, cv=inner, scoring="neg_mean_squared_error")
+    wanted = (
+        model.fit(scaler.transform(x), target).predict(scaler.transform(others)) * trait.std() + trait.mean()
+    )
+    np.testing.assert_allclose(ridge_prediction(x, trait, others, families=families), wanted, rtol=1e-6)
 
 
 def test_predictions_do_not_depend_on_who_else_is_predicted():
