@@ -257,6 +257,7 @@ def _refuse_lost(scan: Scan, died: WorkerDied) -> Quarantined:
 
 
 def _prepare_one(scan: Scan, config: PrepareFMRI, folder: Path | None) -> Entry | Quarantined:
+    from encoders.brainmt.recording import SCANNER
     from encoders.brainmt.series import read_series
 
     try:
@@ -266,7 +267,7 @@ def _prepare_one(scan: Scan, config: PrepareFMRI, folder: Path | None) -> Entry 
     metadata = {
         **{name: getattr(scan, name) for name in ("name", "subject", "session", "task", "run")},
         **series.metadata,
-        "tsnr": _temporal_snr(series.mean, series.sd),
+        "tsnr": _temporal_snr(series.mean, series.sd) if series.metadata["units"] == SCANNER else None,
         "sources": _plain(scan.sources),
         "options_sha256": content_digest(config.numbers),
     }

@@ -2,7 +2,7 @@
 
     sub-NDARINV.../ses-.../files/MNINonLinear/Results/ses-..._task-rest_run-01/ses-..._task-rest_run-01.nii.gz
 
-Mask and motion files lie beside the scan under the HCP's names.
+Mask and motion files lie beside the scan under the HCP's names. Older releases call the folders `task-rest01`.
 """
 
 import re
@@ -15,8 +15,8 @@ from encoders.brainmt.discovery.select import select
 from encoders.brainmt.quarantine import Quarantined
 
 FOLDER = re.compile(
-    r"(?:sub-(?P<subject>[A-Za-z0-9]+)_)?(?:ses-(?P<session>[A-Za-z0-9]+)_)?task-(?P<task>[A-Za-z0-9]+?)"
-    r"(?:_acq-(?P<acq>[A-Za-z0-9]+))?(?:_?run-?(?P<run>\d+))?"
+    r"(?:sub-(?P<subject>[A-Za-z0-9]+)_)?(?:ses-(?P<session>[A-Za-z0-9]+)_)?task-(?P<task>[A-Za-z0-9]*[A-Za-z])(?P<number>\d*)"
+    r"(?:_acq-(?P<acq>[A-Za-z0-9]+))?(?:_run-(?P<run>\d+))?"
 )
 
 
@@ -41,7 +41,11 @@ def discover_abcd(root: Path, *, task: str = "", space: str = "") -> Listing:
             if why := _contradiction(match, subject, session):
                 refused.append(_refuse(versions[0], root, subject, session, why))
                 continue
-            entities = {"task": match["task"], "acq": match["acq"] or "", "run": match["run"] or ""}
+            entities = {
+                "task": match["task"],
+                "acq": match["acq"] or "",
+                "run": match["run"] or match["number"],
+            }
             scan = results_scan(
                 versions[0], root, layout="abcd", subject=subject, session=session, **entities
             )

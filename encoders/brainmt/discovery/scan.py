@@ -8,6 +8,7 @@ from typing import Literal
 
 from encoders.brainmt.archive import File, Member
 from encoders.brainmt.quarantine import Quarantined, Sources
+from encoders.runs.errors import InputError
 
 Layout = Literal["bids", "hcp", "abcd", "ukb", "original", "table"]
 MotionForm = Literal["fmriprep", "hcp_rms", "hcp_regressors", "mcflirt_par"]
@@ -122,8 +123,18 @@ def sources(files: Iterable[File | None], root: Path) -> Sources:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Entries of a folder but hidden ones (macOS leaves `._` twins of every file), sorted."""
-    return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+    """Entries of a folder but hidden ones (macOS leaves `._` twins of every file), sorted.
+
+    Raises:
+        InputError: the folder cannot be listed; leaving it out would lose people silently.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError as cause:
+        raise InputError(
+            f"the folder {folder} cannot be listed ({cause.strerror}); mend its permissions, or take it out of the tree"
+        ) from cause
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
 
 
 def entity_name(**entities: str) -> str:

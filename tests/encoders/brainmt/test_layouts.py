@@ -5,6 +5,7 @@ import pytest
 
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import discover
+from encoders.brainmt.discovery.scan import visible
 from encoders.brainmt.prepare import prepare
 from encoders.brainmt.series import read_series
 from encoders.brainmt.store import FMRIStore
@@ -125,6 +126,24 @@ def test_abcd_hcp_pipeline_visits_and_runs_are_kept_apart(origin):
     assert (scan.subject, scan.session, scan.run) == ("sub-NDARINV1", "2YearFollowUpYArm1", "1")
     metadata = read_series(scan, PrepareFMRI()).metadata
     assert (metadata["mask"], metadata["fd_definition"]) == ("file", "Jenkinson relative RMS")
+
+
+def test_the_older_folders_of_abcd_hcp_pipeline_number_their_runs_without_a_hyphen(origin):
+    for folder in ("task-rest01", "task-rest02", "task-nback01"):
+        abcd_run(origin, "A", "one", "", inner=folder)
+    assert names(discover(origin.root, task="rest")) == [
+        "sub-A_ses-one_task-rest_run-1",
+        "sub-A_ses-one_task-rest_run-2",
+    ]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_not_a_missing_person(origin):
+    gone = origin.root / "100307"
+    with pytest.raises(InputError, match="100307 cannot be listed .*mend its permissions"):
+        visible(gone)
+    gone.write_text("a file")
+    with pytest.raises(InputError, match="100307 cannot be listed"):
+        visible(gone)
 
 
 def test_a_visit_folder_of_another_visit_is_refused(origin):

@@ -250,5 +250,6 @@ def test_a_hostile_neighbour_leaves_the_others_prepared(saved, config, tmp_path)
     root = saved()
     saved({"evil": Malice(tmp_path / "was_run")}, subject="2")
     outcome = prepare(discover(root), tmp_path / "store", config())
+    assert outcome.runs[0]["tsnr"] is None  # a mean that was taken out is no signal
     assert [(row.subject, row.code) for row in outcome.quarantined] == [("2", "E_PICKLE")]
     assert FMRIStore(tmp_path / "store").subjects == ["1000001"]
