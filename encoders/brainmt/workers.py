@@ -45,7 +45,8 @@ def in_processes(
 ) -> Iterator[tuple[Item, Result | WorkerDied]]:
     """Each item with its result, as they come, from ``num_workers`` processes.
 
-    An exception of ``function`` is raised here and ends the others, at once. When this process dies, so do they.
+    An exception of ``function`` (or Ctrl-C) is raised here, after the items in work have ended; no other is begun. When
+    this process is killed, so are the workers.
 
     Args:
         function: Must be picklable, as must items and results.
@@ -70,7 +71,7 @@ def in_processes(
                     result: Any = future.result()
                 except TerminatedWorkerError as cause:
                     result = WorkerDied(how=_exit_code(cause))
-                    pools[place].shutdown(wait=False, kill_workers=True)
+                    pools[place].shutdown()
                     pools[place] = open_pool()
                 for following in waiting:  # the next one, if there is one
                     at_work[pools[place].submit(function, following)] = place, following
@@ -78,7 +79,7 @@ def in_processes(
                 yield item, result
     finally:
         for pool in pools:
-            pool.shutdown(wait=True, kill_workers=True)
+            pool.shutdown()  # each worker ends the item it is at, so that nothing is left half done
 
 
 def _start_worker() -> None:
