@@ -228,7 +228,12 @@ def _blocks(num_voxels: int) -> list[slice]:
 
 def _scanner_units(image: Nifti, where: Int32[np.ndarray, " V"]) -> Float32[np.ndarray, "T V"]:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as such
-        values = image.stored.take(where, axis=1).astype(np.float32)
+        if image.stored.flags.c_contiguous:
+            values = image.stored.take(where, axis=1).astype(np.float32)
+        else:  # a tensor that lies voxel by voxel: turned block by block, ten times faster than frame by frame
+            values = np.empty((len(image.stored), len(where)), np.float32)
+            for block in _blocks(len(where)):
+                values[:, block] = image.stored.T[where[block]].T
         values *= np.float32(image.slope)
         values += np.float32(image.intercept)
     return values
