@@ -13,6 +13,7 @@ Glossary: B batch · D channels · L time steps · N numbers of state per channe
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib.util
 import inspect
@@ -193,6 +194,7 @@ def peak_megabytes(method: str, length: int, backward: bool) -> float:
         method, prepared(method, inputs(32, USUAL))[0], backward=backward
     )  # loads what is loaded on first use
     leaves, _ = prepared(method, inputs(length, USUAL))
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed on the way here must not serve the scan
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     before = status_kilobytes("VmRSS")
     run(method, leaves, backward=backward)

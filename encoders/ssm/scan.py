@@ -54,7 +54,8 @@ def selective_scan(
     if delta_bias is not None:
         delta = delta + delta_bias[:, None]
     one = (u[None], delta[None], A[None], B[None], C[None])
-    y = scan_directions(*one, reverse=(reverse,), delta_softplus=delta_softplus, backend=backend)[0]
+    y = scan_directions(*one, reverse=(reverse,), delta_softplus=delta_softplus, backend=backend)
+    y = y.squeeze(0)  # unlike [0], whose gradient is a copy as large as y
     if D is not None:
         y = y + u * D[:, None].to(u.dtype)
     return y if z is None else y * F.silu(z)
