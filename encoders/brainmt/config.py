@@ -21,8 +21,8 @@ class Clean:
     """What is taken out of each voxel's time series; nothing by default. The voxel's mean over time is kept.
 
     Args:
-        confounds: Columns of the fMRIPrep confounds table to regress out: names, patterns such as `a_comp_cor_0?`, or
-            motion6, motion24, wm_csf, global_signal, acompcor5, cosine.
+        confounds: Columns of the fMRIPrep confounds table to regress out, as a list such as `[motion6,wm_csf]`: names,
+            patterns (`a_comp_cor_0?`), or motion6, motion24, wm_csf, global_signal, acompcor5, cosine.
         high_pass: Slower parts than this are filtered out, Hz; 0 for none.
         low_pass: Faster parts than this are filtered out, Hz; 0 for none.
         detrend: Take a straight line out of each voxel.
