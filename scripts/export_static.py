@@ -1,6 +1,6 @@
 """Export everyone's time-averaged image as a modality of its own: what alignment reaches without dynamics.
 
-python scripts/export_static.py --study my-study --block_mm 8
+python scripts/export_static.py --study my-study --block_mm 8 --control my-study-static
 """
 
 import sys
@@ -20,7 +20,20 @@ def main(config: ExportStatic) -> int:
     if config.components:
         inputs["splits"] = study.need("splits", config.splits)
     target = study.folder / VECTORS
-    stage = Stage("export_static", config, study=study, inputs=inputs, outputs=[target], redo=config.redo)
+    stage = Stage(
+        "export_static",
+        config,
+        study=study,
+        inputs=inputs,
+        outputs=[target],
+        ignore=("control",),
+        redo=config.redo,
+    )
+    if config.control is not None:
+        from encoders.brainmt.control_study import make_control_study
+
+        control = make_control_study(study, target, config.control)
+        print(f"control: {control.folder}; next: accelerate launch scripts/align.py --study {control.folder}")
     if stage.finished:
         return stage.report()
     stage.begin()

@@ -80,6 +80,23 @@ def test_images_are_relative_to_their_own_level_and_runs_are_averaged(study, cap
     assert "already done" in capsys.readouterr().out
 
 
+def test_a_control_study_shares_all_but_the_brain_vectors(study, tmp_path, capsys):
+    control = Study(tmp_path / "control")
+    assert export(study, f"--control={control.folder}")[0] == 0
+    assert f"align.py --study {control.folder}" in capsys.readouterr().out
+    assert SubjectVectors.load(control.path("brain")).provenance["encoder"] == "static mean image"
+    assert Split.load(control.path("splits")).test == PEOPLE[5:]
+    assert control.path("scans").samefile(study.path("scans"))
+    assert export(study, f"--control={control.folder}")[0] == 0
+    assert "already done" in capsys.readouterr().out
+    other = tmp_path / "taken"
+    (other / "vectors").mkdir(parents=True)
+    (other / "vectors/brain.safetensors").write_bytes(b"trained")
+    assert export(study, f"--control={other}")[0] == 2
+    assert "cannot link" in capsys.readouterr().err
+    assert (other / "vectors/brain.safetensors").read_bytes() == b"trained"
+
+
 def test_blocks_average_the_shared_voxels_of_a_cube(study):
     _, voxels = export(study)
     code, vectors = export(study, "--block_mm=50", "--redo=true")  # voxels of 24 mm: cubes of two to a side
