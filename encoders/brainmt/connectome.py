@@ -254,6 +254,7 @@ def _features(
     kind: str, series: Sequence[np.ndarray], runs: Sequence[Run], train: set[str], ids: Sequence[str]
 ) -> Float64[np.ndarray, "S F"]:
     from nilearn.connectome import ConnectivityMeasure
+    from threadpoolctl import threadpool_limits
 
     # on standardised signals a tangent matrix would lose the amplitudes
     measure = ConnectivityMeasure(
@@ -263,8 +264,10 @@ def _features(
         standardize="zscore_sample" if kind == "correlation" else False,
     )
     signals = [part.astype(np.float64) for part in series]
-    measure.fit([signal for signal, run in zip(signals, runs, strict=True) if run.subject in train])
+    with threadpool_limits(1, user_api="blas"):  # thousands of matrices so small that threads only wait
+        measure.fit([signal for signal, run in zip(signals, runs, strict=True) if run.subject in train])
+        found = measure.transform(signals)
     vectors: dict[str, list[np.ndarray]] = {}
-    for vector, run in zip(measure.transform(signals), runs, strict=True):
+    for vector, run in zip(found, runs, strict=True):
         vectors.setdefault(run.subject, []).append(vector)
     return np.stack([np.mean(vectors[name], axis=0) for name in ids])
