@@ -9,7 +9,7 @@ from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import discover
 from encoders.brainmt.prepare import prepare
 from encoders.brainmt.store import FMRIStore
-from encoders.brainmt.windows import FMRIWindows, scatter
+from encoders.brainmt.windows import FMRIWindows, Held, _place, model_order, scatter
 from encoders.runs.errors import InputError
 
 
@@ -41,6 +41,27 @@ def test_scatter_fills_what_it_is_given():
         torch.ones(2, 1, dtype=torch.float16), torch.tensor([3]), grid=(2, 2, 2), background=0.5, out=out
     )
     assert made.data_ptr() == out.data_ptr() and out.sum() == 2 * (7 * 0.5 + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
+def test_large_grids_are_filled_as_small_ones_are(dtype):
+    rng = np.random.default_rng(0)
+    for grid in [(65, 70, 64), (5, 7, 6)]:
+        mask_index = torch.from_numpy(np.flatnonzero(rng.random(grid) < 0.3))
+        number = len(mask_index)
+        levels = torch.from_numpy(rng.integers(-127, 128, (3, number), dtype=np.int8))
+        numbers = torch.from_numpy(rng.standard_normal((3, number)).astype(np.float16))
+        scale, offset = torch.rand(number), torch.rand(number)
+        order = model_order(mask_index, grid)
+        for held, values in [
+            (Held(numbers, order), numbers),
+            (Held(levels, order, scale, offset), levels.to(torch.float32) * scale + offset),
+        ]:
+            wanted = torch.full((3, *grid), -1.5, dtype=dtype)
+            wanted.view(3, -1)[:, mask_index] = values.to(dtype)
+            found = torch.empty(3, 1, grid[1], grid[0], grid[2], dtype=dtype)
+            _place(held, -1.5, found)
+            torch.testing.assert_close(found[:, 0].transpose(1, 2), wanted, rtol=0, atol=0)
 
 
 def test_an_item_is_the_normalised_scan(store, build):
