@@ -235,15 +235,17 @@ def _shared_parcels(
 ) -> np.ndarray:
     """Parcels with a voxel in every run; the others are left out for everyone and counted.
 
+    Labels that lie outside all masks say nothing about any run.
+
     Raises:
         InputError: a run lacks so many that the rest would be no connectome.
     """
     there = np.stack([np.isfinite(part[0]) for part in series])
-    kept = there.all(axis=0)
-    if kept.sum() < max(FEWEST_PARCELS, there.shape[1] / 2):
+    kept, anywhere = there.all(axis=0), int(there.any(axis=0).sum())
+    if kept.sum() < max(FEWEST_PARCELS, anywhere / 2):
         worst = int(there.sum(axis=1).argmin())
         raise InputError(
-            f"only {int(kept.sum())} of {there.shape[1]} parcels have a voxel in every run of {store.folder}; "
+            f"only {int(kept.sum())} of {anywhere} parcels have a voxel in every run of {store.folder}; "
             f"{runs[worst].name} covers the fewest ({int(there[worst].sum())}): remove that scan, or pass an --atlas "
             f"with larger parcels"
         )

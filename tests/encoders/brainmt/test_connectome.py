@@ -28,8 +28,11 @@ AFFINE = np.array([[4.0, 0, 0, -16], [0, 4, 0, -12], [0, 0, 4, -8], [0, 0, 0, 1]
 FAR = (slice(6, 9), slice(0, 7), slice(0, 4))  # a corner that moves as one
 
 
-def make_store(folder, *, people=12, hole=None, affine=AFFINE, gains=None):
-    """Three slabs along X, each with a signal of its own; person 0 has two runs, ``hole`` lacks the third slab."""
+def make_store(folder, *, people=12, hole=None, affine=AFFINE, gains=None, outside=None):
+    """Three slabs along X, each with a signal of its own; person 0 has two runs, ``hole`` lacks the third slab.
+
+    Nobody's mask has what lies ``outside``.
+    """
     rng = np.random.default_rng(0)
     slab = np.minimum(np.indices(GRID)[0] // 3, 2)
     entries = []
@@ -39,6 +42,8 @@ def make_store(folder, *, people=12, hole=None, affine=AFFINE, gains=None):
             here = np.ones(GRID, bool)
             if hole == k:
                 here[FAR] = False
+            if outside is not None:
+                here[outside] = False
             mask_index = np.flatnonzero(here.ravel()).astype(np.int32)
             signals = rng.standard_normal((FRAMES, 3)) * (1.0 if gains is None else gains[k])
             frames = signals[:, slab.ravel()[mask_index]] + 0.3 * rng.standard_normal(
@@ -173,6 +178,17 @@ def test_a_parcel_without_voxels_in_some_run_is_left_out_and_counted(tmp_path):
         connectomes(
             store, train=names(0, 8), people=names(8, 12), atlas=save_atlas(tmp_path / "three.nii.gz")
         )
+
+
+def test_labels_outside_every_mask_are_no_fault_of_a_run(tmp_path):
+    fine = np.zeros((26, 14, 8), np.int16)
+    for k in range(13):  # nine slices of the store, four beyond its grid
+        fine[2 * k : 2 * k + 2] = k + 1
+    fine[:6, :2], fine[:6, 2:4] = 50, 51  # inside the grid of the store, outside the mask of its runs
+    store = make_store(tmp_path / "store", outside=(slice(0, 3), slice(0, 2), slice(0, 4)))
+    atlas = save_atlas(tmp_path / "atlas.nii.gz", values=fine)
+    found = connectomes(store, train=names(0, 8), people=names(8, 12), atlas=atlas)
+    assert found.told["parcels"] == 9 and found.told["parcels_without_voxels_in_some_run"] == 2
 
 
 def test_what_is_no_atlas_is_refused(tmp_path):
