@@ -236,10 +236,11 @@ def interval_words(score: Mapping[str, Any], *, signed: bool = False) -> str:
     """`0.312 [0.201, 0.405]`, or `undefined`."""
     if score["value"] is None:
         return "undefined"
-    value = f"{score['value']:{'+' if signed else ''}.3f}"
-    if score["ci_low"] is None:
-        return value
-    return f"{value} [{score['ci_low']:.3f}, {score['ci_high']:.3f}]"
+    value, low, high = (
+        None if score[k] is None else round(score[k], 3) + 0.0 for k in ("value", "ci_low", "ci_high")
+    )
+    shown = f"{value:{'+' if signed else ''}.3f}"  # + 0.0: never "-0.000"
+    return shown if low is None else f"{shown} [{low:.3f}, {high:.3f}]"
 
 
 def _above(test: Mapping[str, Any] | None, level: float = 0.0) -> bool:

@@ -12,7 +12,7 @@ from encoders.brainmt.predict import Predictions
 from encoders.brainmt.predict_config import PredictBrainMT
 from encoders.brainmt.prediction_page import private_figures, render, shared_figures
 from encoders.brainmt.prediction_plots import bins_of, confusion_counts
-from encoders.brainmt.prediction_scores import conclusion, report, scored, summary, suppressed
+from encoders.brainmt.prediction_scores import conclusion, interval_words, report, scored, summary, suppressed
 from encoders.brainmt.prediction_table import write_figures, write_table
 from encoders.brainmt.targets import Target
 from encoders.stats.metrics import classification_scores, regression_scores
@@ -138,6 +138,14 @@ def test_words_say_what_the_intervals_say():
     found = predictions(2)
     alone = replace(found, predicted={"brainmt": found.predicted["brainmt"]})
     assert "compared with neither connectomes nor confounds" in content_of(alone)["conclusion"]
+
+
+def test_numbers_are_written_without_a_negative_zero():
+    score = {"value": -0.0001, "ci_low": -0.2, "ci_high": -0.0004}
+    assert interval_words(score) == "0.000 [-0.200, 0.000]"
+    assert interval_words({**score, "value": 0.1234}, signed=True) == "+0.123 [-0.200, 0.000]"
+    assert interval_words({**score, "ci_low": None}) == "0.000"
+    assert interval_words({**score, "value": None}) == "undefined"
 
 
 def test_several_targets_are_counted():
