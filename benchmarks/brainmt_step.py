@@ -22,7 +22,7 @@ import encoders.ssm.mamba
 from encoders.brainmt.flops import matmul_rate, step_flops, total_flops
 from encoders.brainmt.model import FRAMES_AT_ONCE, BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.training_log import peak_memory
+from encoders.brainmt.training.log import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 MNI_PATCHES = tuple(

@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.brainmt.predict_config import PredictBrainMT
-from encoders.brainmt.train_config import best_model
+from encoders.brainmt.prediction.config import PredictBrainMT
+from encoders.brainmt.training.config import best_model
 from encoders.runs import InputError, Stage, Study, command
 
 METRICS, TABLE, PAGE = "metrics.json", "brainmt_predictions.tsv", "brainmt.html"
@@ -48,9 +48,9 @@ def main(config: PredictBrainMT) -> int:
     from encoders.runs.cpu import tune_cpu
 
     tune_cpu()
-    from encoders.brainmt.predict import Trained, predict
+    from encoders.brainmt.prediction.predict import Trained, predict
     from encoders.brainmt.store import FMRIStore
-    from encoders.brainmt.train import pick_precision
+    from encoders.brainmt.training.loop import pick_precision
     from encoders.cohort import Cohort
     from encoders.runs.devices import accelerator
 
@@ -69,9 +69,9 @@ def main(config: PredictBrainMT) -> int:
 
     from align.plots import as_png, as_svg
     from align.report import TEMPLATES, write_report
-    from encoders.brainmt.prediction_page import private_figures, render, shared_figures
-    from encoders.brainmt.prediction_scores import FORMAT, KIND, report, summary
-    from encoders.brainmt.prediction_table import write_figures, write_table
+    from encoders.brainmt.prediction.page import private_figures, render, shared_figures
+    from encoders.brainmt.prediction.scores import FORMAT, KIND, report, summary
+    from encoders.brainmt.prediction.table import write_figures, write_table
     from encoders.runs import save_json
 
     content = report(found, config)

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.brainmt.train_config import PretrainBrainMT, best_model, stage_name
+from encoders.brainmt.training.config import PretrainBrainMT, best_model, stage_name
 from encoders.runs import InputError, Stage, Study, command
 
 TEST_METRICS = "test_metrics.json"
@@ -63,7 +63,7 @@ def train_one(config: PretrainBrainMT, study: Study, inputs: dict[str, Path]) ->
 
     tune_cpu()
     from encoders.brainmt.store import FMRIStore
-    from encoders.brainmt.train import pick_precision, train
+    from encoders.brainmt.training.loop import pick_precision, train
     from encoders.cohort import Cohort, Split
     from encoders.runs.devices import accelerator
 
@@ -85,7 +85,7 @@ def print_folds(study: Study, folds: int, name: str) -> None:
     import os
     import statistics
 
-    from encoders.brainmt.train import TEST_FORMAT, TEST_KIND
+    from encoders.brainmt.training.loop import TEST_FORMAT, TEST_KIND
     from encoders.runs import load_json
 
     if int(os.environ.get("RANK", "0")) != 0:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
 from encoders.brainmt.qc_config import QCFMRI
-from encoders.runs import Stage, Study, command
+from encoders.runs import Stage, Study, command, load_json
 
 PAGE, SCANS = "qc.html", "qc_scans.html"
 
@@ -39,10 +39,10 @@ def main(config: QCFMRI) -> int:
     from align.report import TEMPLATES, write_report
     from encoders.brainmt.qc import quality_of
     from encoders.brainmt.qc_page import figures_of, render, render_scans, scan_rows
-    from encoders.brainmt.store import FMRIStore, load_manifest
+    from encoders.brainmt.store import STORE_FORMAT, STORE_KIND, FMRIStore
     from encoders.runs.artifact import PRIVATE, write_text
 
-    manifest = load_manifest(inputs["store"].parent) or {}
+    manifest = load_json(inputs["store"], STORE_KIND, STORE_FORMAT)
     quality = quality_of(manifest, sites_of(inputs), threshold=config.threshold)
     style = (TEMPLATES / "style.html").read_text(encoding="utf-8")
     figures = figures_of(quality, config.min_count, as_svg)

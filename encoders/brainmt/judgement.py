@@ -29,7 +29,9 @@ def judge_together(entries: list[Entry]) -> tuple[list[Entry], list[Quarantined]
                 f"its grid {entry['grid']} at {entry['affine'][0][3]:g}, {entry['affine'][1][3]:g}, "
                 f"{entry['affine'][2][3]:g} mm is not that of {grids[usual]} other scans ({list(usual[0])})"
             )
-            refused.append(_refuse(entry, "E_GRID", sentence, "bring all to one grid with --grid, or leave it out"))
+            refused.append(
+                _refuse(entry, "E_GRID", sentence, "bring all to one grid with --grid, or leave it out")
+            )
         else:
             good.append(entry)
     return good, refused

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from encoders.brainmt.checkpoint import from_pretrained, save_pretrained
-from encoders.brainmt.prediction_scores import FORMAT, KIND
+from encoders.brainmt.prediction.scores import FORMAT, KIND
 from encoders.cohort import Split
 from encoders.runs.artifact import load_json
 from encoders.runs.study import Study

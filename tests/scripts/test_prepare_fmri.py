@@ -115,7 +115,7 @@ def test_every_fault_is_refused_with_its_code_and_the_healthy_scans_are_prepared
         row["sentence"] and row["fix"] and f"sub-{who}/func/" in row["file"] for who, row in rows.items()
     )
     assert "limit is 8.0 GiB" in rows["bomb"]["sentence"] and "2000 s" in rows["milliseconds"]["sentence"]
-    assert rows["restless"]["sentence"] .startswith("mean framewise displacement is 1.200 mm")
+    assert rows["restless"]["sentence"].startswith("mean framewise displacement is 1.200 mm")
     assert "Traceback" not in shown.err + shown.out and "quarantined: 22 (E_AFFINE 2" in shown.out
     now = content(store)
     assert {name: raw for name, raw in now.items() if name.startswith("runs/")} == healthy

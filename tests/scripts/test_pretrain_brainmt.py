@@ -16,7 +16,7 @@ import torch
 
 from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.train_config import PretrainBrainMT, best_model
+from encoders.brainmt.training.config import PretrainBrainMT, best_model
 from encoders.cohort import Split
 from encoders.runs.artifact import load_json, load_tensors
 from encoders.runs.checkpoint import checkpoints, load_checkpoint, unfinished

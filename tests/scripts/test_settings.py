@@ -79,7 +79,7 @@ def test_every_parameter_of_a_sweep_is_taken_by_the_script(path):
 
 
 def test_runs_of_a_sweep_have_folders_and_a_metric_of_their_own(monkeypatch):
-    from encoders.brainmt.train_config import PretrainBrainMT, stage_name
+    from encoders.brainmt.training.config import PretrainBrainMT, stage_name
 
     sweep = yaml.safe_load((REPOSITORY / "configs" / "sweeps" / "brainmt.yaml").read_text())
     assert sweep["metric"]["name"] == f"val_{PretrainBrainMT().metric}"

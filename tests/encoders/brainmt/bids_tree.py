@@ -71,7 +71,9 @@ def pack(content: bytes) -> bytes:
     return gzip.compress(content, 1, mtime=0)
 
 
-def orientations(data: np.ndarray, place: np.ndarray = AFFINE) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def orientations(
+    data: np.ndarray, place: np.ndarray = AFFINE
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """One array over `GRID` stored in all 48 ways: (name, stored array, its affine)."""
     for axes in itertools.permutations(range(3)):
         for flips in itertools.product([1, -1], repeat=3):

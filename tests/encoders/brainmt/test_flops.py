@@ -8,7 +8,7 @@ import encoders.ssm.mamba
 from encoders.brainmt.flops import step_flops, total_flops
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.optimizer import freeze
+from encoders.brainmt.training.optimizer import freeze
 
 RELEASED = {"bidirectional": False, "shared_attention_mlp": True}
 

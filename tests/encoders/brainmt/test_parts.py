@@ -24,7 +24,9 @@ def test_every_scan_belongs_to_one_part_and_stays_there(tree):
     for i in range(12):
         tree.add(f"{i}")
     parts = [[s.name for s in part_of(discover(tree.root), shard(n, 3)).scans] for n in (1, 2, 3)]
-    assert sorted(name for part in parts for name in part) == [scan.name for scan in discover(tree.root).scans]
+    assert sorted(name for part in parts for name in part) == [
+        scan.name for scan in discover(tree.root).scans
+    ]
     assert all(parts)
     tree.add("a")
     after = [[s.name for s in part_of(discover(tree.root), shard(n, 3)).scans] for n in (1, 2, 3)]

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from encoders.brainmt.losses import task_loss
 from encoders.brainmt.targets import Target, Targets
+from encoders.brainmt.training.losses import task_loss
 from encoders.cohort import Cohort
 from encoders.runs.errors import InputError
 

@@ -106,7 +106,9 @@ def test_folds_test_everyone_once_and_cut_no_family(cohort, tmp_path):
 def test_folds_that_are_not_there_or_do_not_fit_are_refused(cohort):
     groups = groups_of(cohort)
     split = make_split(cohort, groups, val_fraction=0.2, test_fraction=0.2)
-    with pytest.raises(InputError, match=r"fold 0 was asked for, but the split file has no folds.*--num_folds"):
+    with pytest.raises(
+        InputError, match=r"fold 0 was asked for, but the split file has no folds.*--num_folds"
+    ):
         split.held_out(0)
     with pytest.raises(InputError, match="give 0 for none, or at least 3"):
         make_split(cohort, groups, val_fraction=0.2, test_fraction=0.2, num_folds=2)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from encoders.brainmt.predict import BRAINMT, Predictions
-from encoders.brainmt.predict_config import MIN_COUNT, PredictBrainMT
+from encoders.brainmt.prediction.config import MIN_COUNT, PredictBrainMT
+from encoders.brainmt.prediction.predict import BRAINMT, Predictions
 from encoders.brainmt.targets import Target
 from encoders.stats.bootstrap import cluster_weights
 from encoders.stats.delong import DeLong, delong_interval, delong_test

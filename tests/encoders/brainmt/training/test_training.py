@@ -11,19 +11,19 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.inference import subject_means, window_outputs
-from encoders.brainmt.losses import task_loss
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.optimizer import LAST_SHARE, freeze, lr_share, make_optimizer, training_mode
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Target
+from encoders.brainmt.training.losses import task_loss
+from encoders.brainmt.training.optimizer import LAST_SHARE, freeze, lr_share, make_optimizer, training_mode
 from encoders.brainmt.windows import FMRIWindows
 from encoders.cohort import Split
 from encoders.runs.devices import accelerator as make_accelerator
 from encoders.runs.tracking import read_metrics
 from scripts.pretrain_brainmt import main
 
-spec = importlib.util.spec_from_file_location("tiny_study", Path(__file__).with_name("tiny_study.py"))
+spec = importlib.util.spec_from_file_location("tiny_study", Path(__file__).parents[1] / "tiny_study.py")
 tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
 

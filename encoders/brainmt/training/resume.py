@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from encoders.brainmt.model import BrainMT
-from encoders.brainmt.sharding import laid_out_like, whole
+from encoders.brainmt.training.sharding import laid_out_like, whole
 from encoders.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint, unfinished
 from encoders.runs.errors import InputError
 

@@ -12,9 +12,9 @@ import torch
 from encoders.brainmt.checkpoint import save_pretrained
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.predict import Trained, predict
-from encoders.brainmt.predict_config import PredictBrainMT
-from encoders.brainmt.rivals import rival_predictions, terms_for
+from encoders.brainmt.prediction.config import PredictBrainMT
+from encoders.brainmt.prediction.predict import Trained, predict
+from encoders.brainmt.prediction.rivals import rival_predictions, terms_for
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Targets
 from encoders.brainmt.windows import FMRIWindows
@@ -23,7 +23,9 @@ from encoders.runs.devices import accelerator
 from encoders.runs.errors import InputError
 from encoders.stats.metrics import regression_scores
 
-spec = importlib.util.spec_from_file_location("labelled_study", Path(__file__).with_name("labelled_study.py"))
+spec = importlib.util.spec_from_file_location(
+    "labelled_study", Path(__file__).parents[1] / "labelled_study.py"
+)
 labelled = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(labelled)
 

@@ -1,6 +1,6 @@
 """One self-contained page about predictions: scores, tests, figures and words, without anyone in it.
 
-Figures are drawn by :mod:`encoders.brainmt.prediction_plots` and encoded by the caller, which owns the style of all
+Figures are drawn by :mod:`encoders.brainmt.prediction.plots` and encoded by the caller, which owns the style of all
 reports; so does the style sheet.
 """
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from encoders.brainmt import prediction_plots as plots
-from encoders.brainmt.predict import BRAINMT, Predictions
-from encoders.brainmt.predict_config import MIN_COUNT
-from encoders.brainmt.prediction_scores import TITLES, UNSEEN, interval_words, main_metric, people_sets
+from encoders.brainmt.prediction import plots
+from encoders.brainmt.prediction.config import MIN_COUNT
+from encoders.brainmt.prediction.predict import BRAINMT, Predictions
+from encoders.brainmt.prediction.scores import TITLES, UNSEEN, interval_words, main_metric, people_sets
 from encoders.runs.stage import release
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from encoders.brainmt.predict_config import MIN_COUNT
-from encoders.brainmt.prediction_scores import TITLES, main_metric
+from encoders.brainmt.prediction.config import MIN_COUNT
+from encoders.brainmt.prediction.scores import TITLES, main_metric
 
 INK, BLUE, ORANGE, PALE = "#22262b", "#0b3c5d", "#d9782d", "#c9ced6"
 LINES = {  # colour, line style, width

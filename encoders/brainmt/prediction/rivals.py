@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from encoders.brainmt.connectome import Connectomes, connectomes
-from encoders.brainmt.predict_config import PredictBrainMT
+from encoders.brainmt.prediction.config import PredictBrainMT
+from encoders.brainmt.prediction.connectome import Connectomes, connectomes
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Target, Targets
 from encoders.cohort import Cohort, Split

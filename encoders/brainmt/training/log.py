@@ -16,8 +16,8 @@ from torch.distributed.tensor import DTensor
 
 from encoders.brainmt.flops import matmul_rate, step_flops, total_flops
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.resume import Progress
-from encoders.brainmt.train_config import PretrainBrainMT
+from encoders.brainmt.training.config import PretrainBrainMT
+from encoders.brainmt.training.resume import Progress
 from encoders.runs.artifact import PRIVATE, write_text
 from encoders.runs.config import to_plain
 from encoders.runs.errors import InputError

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from align.plots import as_png, as_svg
-from encoders.brainmt.predict import Predictions
-from encoders.brainmt.predict_config import PredictBrainMT
-from encoders.brainmt.prediction_page import private_figures, render, shared_figures
-from encoders.brainmt.prediction_plots import bins_of, confusion_counts
-from encoders.brainmt.prediction_scores import conclusion, interval_words, report, scored, summary, suppressed
-from encoders.brainmt.prediction_table import write_figures, write_table
+from encoders.brainmt.prediction.config import PredictBrainMT
+from encoders.brainmt.prediction.page import private_figures, render, shared_figures
+from encoders.brainmt.prediction.plots import bins_of, confusion_counts
+from encoders.brainmt.prediction.predict import Predictions
+from encoders.brainmt.prediction.scores import conclusion, interval_words, report, scored, summary, suppressed
+from encoders.brainmt.prediction.table import write_figures, write_table
 from encoders.brainmt.targets import Target
 from encoders.stats.metrics import classification_scores, regression_scores
 

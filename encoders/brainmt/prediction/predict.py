@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from encoders.brainmt.checkpoint import from_pretrained
 from encoders.brainmt.compatibility import UNKNOWN, check_preparation, check_unseen, trained_on
 from encoders.brainmt.evaluation import subject_predictions
-from encoders.brainmt.predict_config import PredictBrainMT
-from encoders.brainmt.rivals import check_confounds, rival_predictions
+from encoders.brainmt.prediction.config import PredictBrainMT
+from encoders.brainmt.prediction.rivals import check_confounds, rival_predictions
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Target, Targets
 from encoders.brainmt.windows import FMRIWindows

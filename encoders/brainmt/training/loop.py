@@ -16,16 +16,16 @@ from accelerate import Accelerator, DistributedType
 
 from encoders.brainmt.checkpoint import from_pretrained, save_pretrained
 from encoders.brainmt.evaluation import Scores, evaluate, mean_scores
-from encoders.brainmt.losses import task_loss
-from encoders.brainmt.optimizer import freeze, lr_share, make_optimizer, set_lr, training_mode
-from encoders.brainmt.resume import resume, save
-from encoders.brainmt.sharding import make_shardable, unsharded
-from encoders.brainmt.starting_weights import starting_model
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Targets
-from encoders.brainmt.train_config import PretrainBrainMT
-from encoders.brainmt.training_data import patches_of, usable_people, window_order, windows_of
-from encoders.brainmt.training_log import TrainingLog
+from encoders.brainmt.training.config import PretrainBrainMT
+from encoders.brainmt.training.data import patches_of, usable_people, window_order, windows_of
+from encoders.brainmt.training.log import TrainingLog
+from encoders.brainmt.training.losses import task_loss
+from encoders.brainmt.training.optimizer import freeze, lr_share, make_optimizer, set_lr, training_mode
+from encoders.brainmt.training.resume import resume, save
+from encoders.brainmt.training.sharding import make_shardable, unsharded
+from encoders.brainmt.training.starting_weights import starting_model
 from encoders.cohort import Cohort, Split
 from encoders.runs.artifact import PRIVATE, content_digest, save_json, write_text
 from encoders.runs.config import to_plain

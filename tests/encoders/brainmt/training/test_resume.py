@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 # Accelerate leaves FSDP out on CPUs, so PyTorch's own call shards the model here, as Accelerate does on GPUs.
 RUN = """
 import json, os, sys
@@ -18,9 +18,9 @@ from pathlib import Path
 from torch.distributed.fsdp import fully_shard
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
-from encoders.brainmt.optimizer import make_optimizer
-from encoders.brainmt.resume import resume, save
-from encoders.brainmt.sharding import make_shardable, unsharded
+from encoders.brainmt.training.optimizer import make_optimizer
+from encoders.brainmt.training.resume import resume, save
+from encoders.brainmt.training.sharding import make_shardable, unsharded
 from encoders.runs.devices import accelerator as make_accelerator
 
 folder, first, last, shard = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "sharded"

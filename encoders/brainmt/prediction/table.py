@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.brainmt.predict import BRAINMT, Predictions
+from encoders.brainmt.prediction.predict import BRAINMT, Predictions
 from encoders.runs.artifact import PRIVATE, replacing, write_text
 
 MISSING = "n/a"

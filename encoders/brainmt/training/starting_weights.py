@@ -11,7 +11,7 @@ from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Targets
-from encoders.brainmt.train_config import PretrainBrainMT
+from encoders.brainmt.training.config import PretrainBrainMT
 from encoders.cohort import Split
 
 # what a fine-tuning may set anew; everything else belongs to the weights

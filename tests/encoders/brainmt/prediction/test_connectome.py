@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from encoders.brainmt.connectome import (
+from encoders.brainmt.prediction.connectome import (
     _all_series,
     atlas_labels,
     connectomes,
@@ -18,7 +18,7 @@ from encoders.brainmt.connectome import (
 from encoders.brainmt.store import FMRIStore, describe_run, save_manifest, save_run
 from encoders.runs.errors import InputError
 
-spec = importlib.util.spec_from_file_location("tiny_study", Path(__file__).with_name("tiny_study.py"))
+spec = importlib.util.spec_from_file_location("tiny_study", Path(__file__).parents[1] / "tiny_study.py")
 tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
 

@@ -7,7 +7,7 @@ import numpy as np
 from encoders.brainmt.patches import brain_patches
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Targets
-from encoders.brainmt.train_config import PretrainBrainMT
+from encoders.brainmt.training.config import PretrainBrainMT
 from encoders.brainmt.windows import FMRIWindows
 from encoders.cohort import Split
 from encoders.cohort.splits import FOLDS
