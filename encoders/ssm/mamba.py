@@ -36,9 +36,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch M"]:
         kind = x.device.type
-        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(
-            kind
-        )  # there is none on meta
+        # there is no autocast on the meta device
+        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = x.dtype if mixed else self.weight.dtype
         wide = torch.promote_types(torch.promote_types(x.dtype, dtype), torch.float32)
         return F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps).to(dtype)
