@@ -151,12 +151,12 @@ def groups_of(
 ) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " G"]] | None:
     """Edges and scans per bin of a histogram in which each bar stands for at least ``least`` people.
 
-    Edges are round numbers, so that none is anybody's value; None where too few people are known.
+    Edges are round numbers, so that none is anybody's value; None where too few people are known, or all are alike.
     """
     known = np.isfinite(values)
     owners = np.array(people, dtype=object)[known]
     values = values[known]
-    if len(set(owners)) < least:
+    if len(set(owners)) < least or values.min() == values.max():
         return None
     edges = _round_edges(float(values.min()), float(values.max()))
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)

@@ -163,25 +163,28 @@ def _sentence(unusual: int, total: int, codes: list[dict[str, str]], least: int)
 
 
 def _site_rows(quality: Quality, sites: Mapping[str, np.ndarray], least: int) -> list[dict[str, Any]]:
-    columns = {
-        name: counts([int((found & runs).sum()) for runs in sites.values()], least)
+    """One row per site; who is in none of them is counted along, so that no difference to a total gives them away."""
+    rest = ~np.any(list(sites.values()), axis=0) if sites else np.zeros(len(quality.runs), bool)
+    parts = [*sites.values(), rest]
+    owners = np.array(quality.people, dtype=object)
+    people = counts([len(set(owners[runs])) for runs in parts], least)
+    scans = counts([int(runs.sum()) for runs in parts], least)
+    unusual = {
+        name: counts([int((found & runs).sum()) for runs in parts], least)
         for name, found in quality.outliers.items()
     }
-    rows = []
-    for k, (site, runs) in enumerate(sites.items()):
-        people = {quality.people[place] for place in np.flatnonzero(runs)}
-        rows.append(
-            {
-                "site": site,
-                "people": count(len(people), least),
-                "scans": count(int(runs.sum()), least),
-                "cells": [
-                    (measure.title, quartiles(quality.values[name][runs], measure.digits), columns[name][k])
-                    for name, measure in MEASURES.items()
-                ],
-            }
-        )
-    return rows
+    return [
+        {
+            "site": site,
+            "people": people[k],
+            "scans": scans[k],
+            "cells": [
+                (measure.title, quartiles(quality.values[name][runs], measure.digits), unusual[name][k])
+                for name, measure in MEASURES.items()
+            ],
+        }
+        for k, (site, runs) in enumerate(sites.items())
+    ]
 
 
 def _definitions(quality: Quality, least: int) -> list[tuple[str, str]]:

@@ -28,13 +28,12 @@ def histogram(quality: Quality, name: str, least: int) -> Figure | None:
         edges[:-1], numbers * usual / widths, widths, align="edge", color=PALE, edgecolor=BLUE, linewidth=1.2
     )
     middle = np.nanmedian(quality.values[name])
-    axes.axvline(middle, color=INK, linestyle="--", label=f"median {middle:,.{measure.digits}f}")
+    axes.axvline(middle, color=INK, linestyle="--")
     axes.set(
-        xlabel=f"{measure.title} ({measure.unit})",
+        xlabel=f"{measure.unit} (dashed: median {middle:,.{measure.digits}f})",
         ylabel=f"scans per {usual:g}",
         title=measure.title.capitalize(),
     )
-    axes.legend()
     return figure
 
 
