@@ -38,12 +38,12 @@ def histogram(quality: Quality, name: str, least: int) -> Figure | None:
 
 
 def site_chart(quality: Quality, name: str, least: int) -> Figure | None:
-    """Median and quartiles of one measure at each site; None for fewer than two sites."""
+    """Median and quartiles of one measure at each site; None for fewer than two sites, or where all scans are alike."""
     sites = shared_sites(quality, least)
     values = {site: quality.values[name][runs] for site, runs in sites.items()}
     values = {site: found[np.isfinite(found)] for site, found in values.items()}
     values = {site: found for site, found in values.items() if len(found) >= least}
-    if len(values) < 2:
+    if len(values) < 2 or len(np.unique(np.concatenate([*values.values()]))) < 2:
         return None
     measure = MEASURES[name]
     figure = Figure(figsize=(5, 1.3 + 0.32 * len(values)), layout="constrained")

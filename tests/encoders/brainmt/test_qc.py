@@ -111,7 +111,7 @@ def test_the_page_counts_refusals_and_names_nobody():
     assert re.search(r"E_TR</th><td class=\"right\">not shown</td>", page)
     assert re.search(r"E_SPACE</th><td class=\"right\">&lt; 5</td>", page)
     assert "north" in page and "moon" not in page and "sub-" not in page and "/home/me" not in page
-    assert "mask.nii.gz" in page and "http" not in page
+    assert "mask.nii.gz" in page and "://" not in page
 
 
 def test_a_store_of_few_people_shows_no_numbers():
