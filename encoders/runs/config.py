@@ -6,6 +6,7 @@ demo's own study: configs/demo of the repository); every `--config` file; option
 
 import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +70,7 @@ def _as_declared(arguments: list[str], config_class: type[Any]) -> list[str]:
     """`--dry-run` for `--dry_run=true`: hyphens in names, and switches without a value, as people type them."""
     kinds = get_type_hints(config_class)
     declared = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in itertools.pairwise([*arguments, "--"]):
         name, equals, value = argument.partition("=")
         known = name.removeprefix("--").replace("-", "_")
         if name.startswith("--") and known in kinds:

@@ -145,3 +145,7 @@ def test_hyphens_in_names_and_switches_without_a_value_are_understood():
     assert read("--dry-run", "false") == read("--dry-run=false") == Switches()
     with pytest.raises(InputError, match="unrecognized arguments: --dry-runn"):
         read("--dry-runn")
+
+
+def test_no_arguments_at_all_are_the_defaults():
+    assert parse(Config, [], prog="x", description="") == Config()

@@ -224,7 +224,7 @@ def test_too_few_people_for_a_step(tmp_path, capsys):
 def test_people_without_scan_or_label_are_listed(tmp_path, capsys):
     study = tiny.make_study(tmp_path / "study")
     split = Split.load(study.path("splits"))
-    more = {"train": [*split.train, "sub-9999"], "groups": {**split.groups, "sub-9999": "sub-9999"}}
+    more = {"train": [*split.train, "sub-9999"], "groups": {**split.groups, "sub-9999": "sub-9999"}, "folds": []}
     dataclasses.replace(split, **more).save(study.path("splits"))
     table = study.path("participants")
     lines = [line for line in table.read_text().splitlines(keepends=True) if not line.startswith("sub-0003")]
