@@ -138,6 +138,7 @@ def test_hyphens_in_names_and_switches_without_a_value_are_understood():
     def read(*arguments):
         return parse(Switches, list(arguments), prog="x", description="")
 
+    assert read() == Switches()
     assert read("--dry-run", "--mask-name=a-b") == Switches(dry_run=True, mask_name="a-b")
     assert read("--dry_run", "--redo", "--mask_name", "a-b") == Switches(
         dry_run=True, redo=True, mask_name="a-b"
@@ -145,7 +146,3 @@ def test_hyphens_in_names_and_switches_without_a_value_are_understood():
     assert read("--dry-run", "false") == read("--dry-run=false") == Switches()
     with pytest.raises(InputError, match="unrecognized arguments: --dry-runn"):
         read("--dry-runn")
-
-
-def test_no_arguments_at_all_are_the_defaults():
-    assert parse(Config, [], prog="x", description="") == Config()
