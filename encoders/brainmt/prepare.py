@@ -49,6 +49,7 @@ LISTED = [
     "file",
     "sha256",
     "bytes",
+    "dtype",
     "frames",
     "voxels",
     "tr",

@@ -1,5 +1,7 @@
 """int8 frames: how large the error is, and that every reader gets numbers."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from encoders.brainmt.quantise import QuantisedFrames, dequantise
 from encoders.brainmt.series import normalise
 from encoders.brainmt.store import FMRIStore, describe_run
 from encoders.brainmt.windows import FMRIWindows
+from encoders.runs.errors import InputError
 
 
 def scan(frames=490, voxels=3000, seed=0):
@@ -102,17 +105,25 @@ def test_the_levels_take_half_the_bytes(stores):
     assert sizes["float16"] - sizes["int8"] == pytest.approx(saved, abs=400)  # 400: the header
 
 
-def test_a_run_says_how_it_was_made(stores):
-    described = describe_run(stores["int8"].folder / stores["int8"].runs[0].file)
-    wanted = {
-        "grid",
-        "affine",
-        "tr",
-        "source_sha256",
-        "options_sha256",
-        "dtype",
-        "sha256",
-        "normalisation",
-        "segments",
-    }
-    assert wanted <= set(described)
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_run_says_what_it_is_and_how_it_was_made(stores, dtype):
+    store = stores[dtype]
+    run = store.runs[0]
+    tensors, metadata = store.read(run)
+    described = describe_run(store.folder / run.file)
+    listed = store.manifest["runs"][0]
+    assert np.shape(metadata["affine"]) == (4, 4) and metadata["grid"] == [5, 7, 6] and metadata["tr"] == 2.0
+    for name in ("mask_sha256", "source_sha256", "options_sha256"):
+        assert re.fullmatch("[0-9a-f]{64}", metadata[name]) and listed[name] == metadata[name]
+    assert metadata["normalisation"] == "global" and metadata["dtype"] == listed["dtype"] == dtype
+    assert described["sha256"] == listed["sha256"] == run.sha256
+    assert listed["options_sha256"] == store.manifest["options_sha256"]
+    assert tensors["mean"].shape == tensors["sd"].shape == (run.voxels,)
+    assert listed["tsnr"] == pytest.approx(np.median(tensors["mean"] / tensors["sd"]), abs=1e-3)
+
+
+def test_a_store_of_another_format_is_refused_with_advice(stores):
+    path = stores["int8"].folder / "manifest.json"
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(InputError, match="format version 1 .*, this release reads 2; rebuild it"):
+        FMRIStore(path)
