@@ -147,14 +147,19 @@ def train(
         while state.epoch < config.epochs and not 0 < config.patience <= state.waited:
             order = window_order(config.seed, state.epoch, len(train_set))
             training_mode(bare)
-            for place in range(state.step - state.epoch * steps_per_epoch, steps_per_epoch):
+            places = range(state.step - state.epoch * steps_per_epoch, steps_per_epoch)
+            # of the windows of a step each process takes every world-th, batch_size at a time
+            own = order[places.start * per_step : places.stop * per_step][rank::world]
+            feed = train_set.prefetch(
+                own.reshape(-1, config.batch_size).tolist(), state.epoch, device=accelerator.device
+            )
+            for place in places:
                 torch.manual_seed(int(np.random.default_rng((config.seed, state.step, rank)).integers(2**62)))
                 chosen = order[place * per_step : (place + 1) * per_step].tolist()
                 labels = max(int(torch.isfinite(train_set.targets[chosen]).sum()), 1)
-                own, losses = chosen[rank::world], []
+                losses = []
                 for k in range(config.accumulate):
-                    batch = own[k * config.batch_size : (k + 1) * config.batch_size]
-                    volumes, wanted = train_set.batch(batch, state.epoch, device=accelerator.device)
+                    volumes, wanted = next(feed)
                     waiting = k + 1 < config.accumulate  # processes average their gradients at the end
                     with accelerator.no_sync(model) if waiting else contextlib.nullcontext():
                         share = labels / (world * config.accumulate)
