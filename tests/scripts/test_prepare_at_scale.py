@@ -138,9 +138,9 @@ def test_a_killed_worker_is_reported_for_its_scan_and_the_rest_is_prepared(cohor
     tree = build.BidsTree(tmp_path / "raw")
     for folder in sorted(scans.iterdir()):
         (tree.root / folder.name).symlink_to(folder)
-    header = build.nifti(np.zeros((1, 1, 1, 1), "i2"), dim=(60, 70, 60, 1600))
+    header = build.nifti(np.zeros((1, 1, 1, 1), "i2"), dim=(60, 70, 60, 900))
     zeros = gzip.compress(bytes(2**20), 1)
-    heavy = tree.add("heavy", content=build.pack(header) + zeros * (2 * 60 * 70 * 60 * 1600 // 2**20 + 1))
+    heavy = tree.add("heavy", content=build.pack(header) + zeros * (2 * 60 * 70 * 60 * 900 // 2**20 + 1))
     process = start(tree.root, tmp_path / "study", stderr=subprocess.PIPE)
     deadline, killed = time.monotonic() + 60, None
     while killed is None and process.poll() is None:
@@ -181,6 +181,7 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_resumes(cohort, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
+@pytest.mark.slow
 def test_one_process_many_processes_and_a_memory_cap_give_the_same_store(cohort, tmp_path):
     scans, wanted = cohort
     for options in (["--num_workers=1"], ["--num_workers=3", "--max_memory_gib=0.3"]):

@@ -66,6 +66,7 @@ def test_a_cluster_gives_the_same_results_from_its_two_workers(cluster):
     assert len(pids) == 2 and os.getpid() not in pids
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_every_worker_of_a_cluster_is_lost_alone(cluster):
     die = "__import__('os').kill(__import__('os').getpid(), 9)"
     items = ["1", "2", die, "3", "4", "5"]
