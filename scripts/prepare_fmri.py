@@ -69,6 +69,8 @@ def main(config: PrepareFMRI) -> int:
     if stage.finished and is_current(listing, store, config):
         manifest = load_manifest(store) or {}
         return stage.report() or (SOME_QUARANTINED if manifest["quarantine"] else 0)
+    if config.dask:
+        reach_cluster(config)
     stage.begin()
     for folder in stage.folder.glob("shard-*"):
         refuse_company(folder, "a shard of the same preparation")
@@ -89,11 +91,20 @@ def prepare_shard(whole: Stage, listing: "Listing", store: Path, config: Prepare
         outputs=[part_file(store, config)],
         ignore=HOW,
     )
+    if config.dask:
+        reach_cluster(config)
     stage.begin()
     refuse_company(whole.folder, "the preparation of the whole")
     outcome = prepare_part(listing, store, config)
     then = "when all shards are done, run once without --shard: it writes the manifest"
     return stage.end(**outcome.summary, next=then) or (SOME_QUARANTINED if outcome.quarantined else 0)
+
+
+def reach_cluster(config: PrepareFMRI) -> None:
+    """Fail here rather than after an earlier store was discarded."""
+    from encoders.brainmt.on_dask import connect
+
+    connect(config.dask).close()
 
 
 def refuse_company(folder: Path, what: str) -> None:

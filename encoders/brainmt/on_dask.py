@@ -1,7 +1,6 @@
 """Run one function on many items on a Dask cluster, through joblib's Dask backend."""
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -16,12 +15,41 @@ WAIT_FOR_CLUSTER = 10.0  # s
 GIVEN_UP = "several workers died over it, one after the other"
 
 
+def connect(address: str, *, patience: float = WAIT_FOR_CLUSTER) -> Any:
+    """A client of the cluster, a context manager.
+
+    Args:
+        address: Of the scheduler, `tcp://host:8786`.
+        patience: How long to wait for it, and for a first worker, s.
+
+    Raises:
+        InputError: Dask is not installed, nobody answers, or there is no worker.
+    """
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as cause:
+        raise InputError(
+            "--dask needs Dask, which is not installed; run: pip install 'neurohelix[dask]'"
+        ) from cause
+    try:
+        client = Client(address, timeout=patience, set_as_default=False)
+    except (OSError, ValueError) as cause:
+        raise InputError(
+            f"no Dask scheduler answers at {address} ({cause}); start one with `dask scheduler` and workers with "
+            f"`dask worker`, or drop --dask"
+        ) from cause
+    try:
+        client.wait_for_workers(1, timeout=patience)
+    except TimeoutError as cause:
+        client.close()
+        raise InputError(
+            f"the Dask cluster at {address} has no workers; start some with `dask worker`"
+        ) from cause
+    return client
+
+
 def on_dask(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    address: str,
-    patience: float = WAIT_FOR_CLUSTER,
+    function: Callable[[Item], Result], items: Sequence[Item], *, address: str
 ) -> Iterator[tuple[Item, Result | WorkerDied]]:
     """Each item with its result, as they come, from the workers of the cluster.
 
@@ -31,28 +59,14 @@ def on_dask(
     Args:
         function: Must be picklable; the workers must be able to import it.
         items: What to do.
-        address: Of the scheduler, `tcp://host:8786`.
-        patience: How long to wait for it to answer, s.
+        address: Of the scheduler.
 
     Raises:
-        InputError: Dask is not installed, nobody answers, or the workers cannot run NeuroHelix.
+        InputError: as :func:`connect`, or the workers cannot import what they need.
     """
-    try:
-        from distributed import Client
-    except ModuleNotFoundError as cause:
-        raise InputError(
-            "--dask needs Dask, which is not installed; run: pip install 'neurohelix[dask]'"
-        ) from cause
     import joblib
 
-    try:
-        client = Client(address, timeout=patience, set_as_default=False)
-    except (OSError, ValueError) as cause:
-        raise InputError(
-            f"no Dask scheduler answers at {address} ({cause}); start one with `dask scheduler` and workers with "
-            f"`dask worker`, or drop --dask"
-        ) from cause
-    with contextlib.closing(client):
+    with connect(address) as client:
         run = joblib.Parallel(
             backend=_backend(client), n_jobs=-1, batch_size=1, return_as="generator_unordered"
         )
@@ -60,10 +74,6 @@ def on_dask(
         try:
             for number, result in run(jobs):
                 yield items[number], result
-        except TimeoutError as cause:
-            raise InputError(
-                f"the Dask cluster at {address} has no workers; start some with `dask worker`"
-            ) from cause
         except ModuleNotFoundError as cause:
             raise InputError(
                 f"the Dask workers at {address} cannot import {cause.name}; start them in an environment in which "

@@ -190,3 +190,15 @@ def test_one_process_many_processes_and_a_memory_cap_give_the_same_store(cohort,
         _, said = process.communicate()
         assert process.returncode == 3 and content(study / "store") == wanted
         assert ("1 of 3 workers: the largest scan takes about" in said) == (len(options) == 2)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_costs_no_earlier_store(tmp_path, capsys):
+    tree = build.BidsTree(tmp_path / "raw")
+    tree.add("0")
+    command = ["--study", str(tmp_path / "study"), "--scans", str(tree.root)]
+    assert main(command) == 0
+    before = content(tmp_path / "study/store")
+    assert main([*command, "--redo=true", "--dask=tcp://127.0.0.1:9"]) == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+    assert content(tmp_path / "study/store") == before

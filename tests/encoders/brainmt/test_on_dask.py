@@ -11,7 +11,7 @@ import pytest
 
 from encoders.brainmt.config import PrepareFMRI
 from encoders.brainmt.discover import discover
-from encoders.brainmt.on_dask import on_dask
+from encoders.brainmt.on_dask import connect, on_dask
 from encoders.brainmt.prepare import prepare
 from encoders.brainmt.workers import WorkerDied
 from encoders.runs.errors import InputError
@@ -77,7 +77,7 @@ def test_an_item_that_kills_every_worker_of_a_cluster_is_lost_alone(cluster):
 
 def test_a_cluster_that_is_not_there_is_one_sentence():
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
-        list(on_dask(abs, [1], address="tcp://127.0.0.1:9", patience=0.5))
+        connect("tcp://127.0.0.1:9", patience=0.5)
 
 
 def content(folder: Path) -> dict[str, bytes]:
