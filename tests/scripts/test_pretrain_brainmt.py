@@ -127,6 +127,19 @@ def start(study, *options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def two_processes(study, *options):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, str(SCRIPT), f"--study={study.folder}", *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=study.folder.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
 def wait_until(process, happened):
     deadline = time.monotonic() + 300
     while not happened() and process.poll() is None and time.monotonic() < deadline:
@@ -172,6 +185,24 @@ def test_a_scheduler_that_says_stop_gets_a_saved_run_and_its_exit_code(made, tra
     assert_same_bits(study, trained)
 
 
+def test_it_goes_on_with_another_number_of_processes_through_the_rest_of_the_epoch(made, tmp_path):
+    study = copy_of(made, tmp_path / "study")
+    folder = study.run_folder("pretrain_brainmt") / "checkpoints"
+    process = start(study, ALWAYS)
+    wait_until(process, lambda: any(path.name >= "step-00000006" for path in checkpoints(folder)))
+    process.kill()
+    process.communicate()
+    reached = load_checkpoint(checkpoints(folder)[-1])[1]
+    done = two_processes(study, ALWAYS)
+    assert "a step now has 8 windows instead of 4" in done.stdout
+    left = (22 - reached["seen"]) // 8 + 2 * (3 - reached["epoch"])
+    lines = epochs_of(study)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert lines[-1]["step"] == reached["step"] + left
+    assert all(np.isfinite(line["train_loss"]) for line in lines)
+    assert lines[-1]["lr"] == pytest.approx(0.01 * 0.003)  # the cosine ends where training does
+
+
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(made, trained, tmp_path, capsys):
     study = copy_of(made, tmp_path / "study")
     process = start(study, ALWAYS)
@@ -205,16 +236,7 @@ def test_two_processes_give_the_metrics_of_one(made, tmp_path):
     study, alone = (copy_of(made, tmp_path / name) for name in ("two", "one"))
     settings = "--model.drop_path=0"  # random skips differ between processes, as they should
     assert main([f"--study={alone.folder}", settings]) == 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), f"--study={study.folder}", settings, "--batch_size=2"],  # 2 x 2 instead of 4
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = two_processes(study, settings, "--batch_size=2")  # 2 x 2 instead of 4
     assert done.stdout.count("pretrain_brainmt: done") == 1
     one, two = (
         load_json(s.run_folder("pretrain_brainmt") / "test_metrics.json", "neurohelix.brainmt_test", 2)

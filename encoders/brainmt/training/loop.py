@@ -112,6 +112,12 @@ def train(
             f"{len(train_set)} training runs do not fill one step of {per_step} windows; "
             f"lower batch_size, accumulate or the number of processes"
         )
+    if state.per_step not in (0, per_step):
+        accelerator.print(
+            f"a step now has {per_step} windows instead of {state.per_step}, as the number of processes has changed: "
+            f"the run goes on, but not with the numbers that it would have had"
+        )
+    state.per_step = per_step
     schedule = {
         "steps": steps_per_epoch * config.epochs,
         "warmup": round(steps_per_epoch * config.warmup_epochs),
@@ -141,21 +147,21 @@ def train(
     log = TrainingLog(folder, config, state, bare.config, frames=frames, accelerator=accelerator)
 
     bar = progress(range(schedule["steps"]), "training BrainMT", unit="step")
-    bar.update(state.step)
+    bar.update(state.epoch * steps_per_epoch + state.seen // per_step)
     saved = time.monotonic()
     with catching_stops() as stop:
         while state.epoch < config.epochs and not 0 < config.patience <= state.waited:
             order = window_order(config.seed, state.epoch, len(train_set))
             training_mode(bare)
-            places = range(state.step - state.epoch * steps_per_epoch, steps_per_epoch)
+            steps = order[state.seen :]
+            steps = steps[: len(steps) // per_step * per_step].reshape(-1, per_step)
             # of the windows of a step each process takes every world-th, batch_size at a time
-            own = order[places.start * per_step : places.stop * per_step][rank::world]
+            own = steps[:, rank::world]
             feed = train_set.prefetch(
                 own.reshape(-1, config.batch_size).tolist(), state.epoch, device=accelerator.device
             )
-            for place in places:
+            for place, chosen in enumerate(steps.tolist(), start=1):
                 torch.manual_seed(int(np.random.default_rng((config.seed, state.step, rank)).integers(2**62)))
-                chosen = order[place * per_step : (place + 1) * per_step].tolist()
                 labels = max(int(torch.isfinite(train_set.targets[chosen]).sum()), 1)
                 losses = []
                 for k in range(config.accumulate):
@@ -169,13 +175,15 @@ def train(
                         accelerator.backward(loss / config.accumulate)
                     losses.append(loss.detach() / config.accumulate)
                 norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
-                set_lr(optimizer, lr_share(state.step, **schedule))
+                done = state.epoch * steps_per_epoch + state.seen // per_step
+                set_lr(optimizer, lr_share(done, **schedule))
                 optimizer.step()
                 optimizer.zero_grad()
                 state.step += 1
+                state.seen += per_step
                 bar.update()
 
-                epoch_ends = place + 1 == steps_per_epoch
+                epoch_ends = place == len(steps)
                 runs = [train_set.run_of(index).name for index in chosen]
                 log.step(torch.stack(losses).sum(), norm, runs, lr=optimizer.param_groups[-1]["lr"])
                 due = not epoch_ends and time.monotonic() - saved > 60 * config.save_minutes
@@ -189,7 +197,7 @@ def train(
                         raise _stopped(state.step, stop.code)
 
             scalars = log.epoch()
-            state.epoch += 1
+            state.epoch, state.seen = state.epoch + 1, 0
             if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
                 scores = evaluate(
                     bare, val_set, targets, batch_size=2 * config.batch_size, accelerator=accelerator

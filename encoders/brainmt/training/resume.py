@@ -1,7 +1,8 @@
 """Where a training run stands, and how it continues after it was killed: a checkpoint on disk and back.
 
 Checkpoints hold whole tensors by parameter name, whether the run was sharded over processes (FSDP) or not, so that a
-run may go on with another number of processes. (It is bit-exact with the same number on a CPU.)
+run may go on with another number of processes: it then sees the rest of the epoch in steps of another size. (It is
+bit-exact with the same number on a CPU.)
 """
 
 import shutil
@@ -27,7 +28,9 @@ class Progress:
 
     Args:
         epoch: Epochs done, their evaluation included.
-        step: Optimizer steps done; those beyond `epoch` are the position within the epoch.
+        step: Optimizer steps done.
+        seen: Training windows of the present epoch that those steps have used.
+        per_step: Windows of a step, over all processes.
         best: Best validation score so far, larger is better.
         best_epoch: Epoch of it.
         waited: Evaluations since then.
@@ -38,6 +41,8 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
+    seen: int = 0
+    per_step: int = 0
     best: float | None = None
     best_epoch: int = 0
     waited: int = 0
