@@ -71,12 +71,24 @@ class BrainMTConfig:
     scan: Literal["auto", "reference", "chunked", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.widths[-1] % self.num_heads:
+        for name in ("grid", "widths", "num_frames", "num_heads", "d_state", "d_conv", "expand"):
+            given = getattr(self, name)
+            if min(given if isinstance(given, tuple) else (given,)) < 1:
+                raise InputError(f"{name} is {given}; give 1 or more")
+        for name in ("mamba_layers", "attention_layers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
+        for name in ("drop_path", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give a probability from 0 to below 1")
+        if self.width % self.num_heads:
             raise InputError(
-                f"model width {self.widths[-1]} is no multiple of num_heads {self.num_heads}; change one"
+                f"model width {self.width} is no multiple of num_heads {self.num_heads}; change one"
             )
-        if min(*self.grid, *self.widths, self.num_frames, self.d_state, self.num_heads) < 1:
-            raise InputError("grid, widths, num_frames, d_state and num_heads must all be at least 1")
+        if not self.width * self.mlp_ratio >= 1:
+            raise InputError(
+                f"mlp_ratio is {self.mlp_ratio}; give at least 1 / {self.width}, one hidden number"
+            )
         y, x, z = self.patches
         if self.brain_patches and not 0 <= min(self.brain_patches) <= max(self.brain_patches) < y * x * z:
             raise InputError(

@@ -6,10 +6,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from encoders.runs.errors import InputError
 
-def accelerator(
-    *, seed: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
-) -> Accelerator:
+
+def accelerator(*, seed: int, mixed_precision: str = "no") -> Accelerator:
     """An Accelerator for the devices at hand, with every random generator seeded.
 
     Without CUDA the CPU is named explicitly: under torchrun, Accelerate would otherwise start N unrelated
@@ -18,14 +18,14 @@ def accelerator(
     Args:
         seed: Seed of Python, NumPy and torch; the same on every process.
         mixed_precision: "no", "fp16" or "bf16".
-        gradient_accumulation_steps: Batches per optimizer step.
+
+    Raises:
+        InputError: fp16 without CUDA.
     """
     cpu = not torch.cuda.is_available()
     if cpu and mixed_precision == "fp16":
-        raise ValueError("fp16 needs a CUDA device; use mixed_precision: no or bf16 on CPU")
-    made = Accelerator(
-        cpu=cpu, mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation_steps
-    )
+        raise InputError("mixed_precision is fp16, which needs a CUDA device; on a CPU give no or bf16")
+    made = Accelerator(cpu=cpu, mixed_precision=mixed_precision)
     atexit.register(_leave_group)
     if cpu:
         made.print("no CUDA device: running on the CPU, which suits small settings only")

@@ -314,6 +314,12 @@ def test_weights_that_have_seen_held_out_people_are_refused(trained, made, tmp_p
     assert "was trained on 10 of the 13 families that must be unseen" in capsys.readouterr().err
 
 
+def test_weights_that_are_not_there_are_named_with_their_option(made, tmp_path, capsys):
+    study = copy_of(made, tmp_path / "study")
+    assert main([f"--study={study.folder}", "--weights=./nowhere"]) == 2
+    assert "pass an existing folder to --weights" in capsys.readouterr().err
+
+
 def test_layer_decay_is_gentle_only_from_weights():
     assert PretrainBrainMT().decay_per_layer == 1.0
     assert PretrainBrainMT(weights="owner/name").decay_per_layer == 0.75

@@ -122,12 +122,14 @@ class PretrainBrainMT:
             "eval_windows",
             "log_every",
         )
-        for name in (*positive, "restart_mult", "restart_gamma"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+        for name in (*positive, "restart_mult", "restart_gamma", "layer_decay"):
+            if (given := getattr(self, name)) is not None and not given > 0:
+                raise InputError(f"{name} is {given}; give a number above 0")
         for name in ("restart_epochs", "save_minutes", "patience", "weight_decay", "unfrozen_blocks"):
             if (given := getattr(self, name)) is not None and not given >= 0:
                 raise InputError(f"{name} is {given}; give 0 or a number above it")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas is {list(self.betas)}; give two numbers from 0 to below 1")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise InputError(
                 f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs; give a number from 0 to epochs"
@@ -136,6 +138,15 @@ class PretrainBrainMT:
             raise InputError(f"name is {self.name!r}; give letters, digits, '.', '_' and '-' only")
         if not self.targets:
             raise InputError("targets is empty; name at least one column of the participants table")
+        if self.task == "regression" and self.class_weights != "none":
+            raise InputError(
+                f"class_weights is {self.class_weights}, but numbers have no classes; leave it out, or add "
+                f"--task=classification"
+            )
+        if self.task == "classification" and self.loss != "mse":
+            raise InputError(
+                f"loss is {self.loss}, which is for numbers; leave it out, or add --task=regression"
+            )
         numbers, classes = ("r", "r2", "mse"), ("auroc", "auprc", "balanced_accuracy", "brier")
         fitting = numbers if self.task == "regression" else classes
         if self.select_by not in ("auto", *fitting):

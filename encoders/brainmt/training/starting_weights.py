@@ -58,7 +58,7 @@ def starting_model(
     if not config.weights:
         nobody = {"ids": [], "complete": True}
         return Start(model=BrainMT(shape, num_outputs=targets.num_outputs), seen=nobody, origin=None, said=[])
-    trained, card = from_pretrained(config.weights, revision=config.revision)
+    trained, card = from_pretrained(config.weights, revision=config.revision, option="--weights")
     said = check_preparation(store, trained.config, card)
     said += check_unseen(card, split.test, split.groups)
     shape = replace(trained.config, **{name: getattr(config.model, name) for name in FREE})

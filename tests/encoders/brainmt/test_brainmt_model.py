@@ -285,8 +285,20 @@ def test_the_dense_parts_compile_each_as_one_graph_to_the_same_values():
     assert int(done.stdout) >= 3  # the stem and two different attention blocks
 
 
-def test_bad_shapes_are_one_sentence():
-    with pytest.raises(InputError, match="num_heads 3"):
-        BrainMTConfig(num_heads=3)
-    with pytest.raises(InputError, match="at least 1"):
-        BrainMTConfig(num_frames=0)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"num_heads": 3}, "no multiple of num_heads 3"),
+        ({"num_heads": 0}, "num_heads is 0; give 1 or more"),
+        ({"num_frames": 0}, "num_frames is 0; give 1 or more"),
+        ({"grid": (0, 5, 5)}, r"grid is \(0, 5, 5\); give 1 or more"),
+        ({"expand": 0}, "expand is 0; give 1 or more"),
+        ({"mamba_layers": -1}, "mamba_layers is -1; give 0 or more"),
+        ({"drop_path": 1.0}, "drop_path is 1.0; give a probability"),
+        ({"attention_dropout": -0.1}, "attention_dropout is -0.1; give a probability"),
+        ({"mlp_ratio": 0.001}, "mlp_ratio is 0.001; give at least 1 / 512"),
+    ],
+)
+def test_bad_shapes_are_one_sentence(option, message):
+    with pytest.raises(InputError, match=message):
+        BrainMTConfig(**option)

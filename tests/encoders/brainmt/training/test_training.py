@@ -15,11 +15,13 @@ from encoders.brainmt.model import BrainMT
 from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Target
+from encoders.brainmt.training.config import PretrainBrainMT
 from encoders.brainmt.training.losses import task_loss
 from encoders.brainmt.training.optimizer import LAST_SHARE, freeze, lr_share, make_optimizer, training_mode
 from encoders.brainmt.windows import FMRIWindows
 from encoders.cohort import Split
 from encoders.runs.devices import accelerator as make_accelerator
+from encoders.runs.errors import InputError
 from encoders.runs.tracking import read_metrics
 from scripts.pretrain_brainmt import main
 
@@ -215,6 +217,27 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path, capsys):
     assert not study.path("brainmt").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"betas": (1.5, 0.9)}, r"betas is \[1.5, 0.9\]"),
+        ({"layer_decay": 0.0}, "layer_decay is 0.0; give a number above 0"),
+        ({"class_weights": "balanced"}, "class_weights is balanced, but numbers have no classes"),
+        ({"loss": "huber", "task": "classification"}, "loss is huber, which is for numbers"),
+    ],
+)
+def test_options_that_would_do_nothing_or_harm_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        PretrainBrainMT(**options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="half precision runs here")
+def test_half_precision_without_a_gpu_is_one_sentence(tmp_path, capsys):
+    study = tiny.make_study(tmp_path / "study")
+    assert main([f"--study={study.folder}", "--mixed_precision=fp16"]) == 2
+    assert "fp16, which needs a CUDA device" in capsys.readouterr().err
+
+
 def test_too_few_people_for_a_step(tmp_path, capsys):
     study = tiny.make_study(tmp_path / "study", train=5)
     assert main([f"--study={study.folder}", "--batch_size=32"]) == 2
@@ -224,7 +247,11 @@ def test_too_few_people_for_a_step(tmp_path, capsys):
 def test_people_without_scan_or_label_are_listed(tmp_path, capsys):
     study = tiny.make_study(tmp_path / "study")
     split = Split.load(study.path("splits"))
-    more = {"train": [*split.train, "sub-9999"], "groups": {**split.groups, "sub-9999": "sub-9999"}, "folds": []}
+    more = {
+        "train": [*split.train, "sub-9999"],
+        "groups": {**split.groups, "sub-9999": "sub-9999"},
+        "folds": [],
+    }
     dataclasses.replace(split, **more).save(study.path("splits"))
     table = study.path("participants")
     lines = [line for line in table.read_text().splitlines(keepends=True) if not line.startswith("sub-0003")]
