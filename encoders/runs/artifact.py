@@ -5,10 +5,13 @@ content, so a flipped bit anywhere is refused when it is loaded. Writing goes to
 the same folder, then fsync, then rename: a killed process leaves the old file or the new one.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +25,21 @@ from encoders.runs.errors import InputError
 
 HEADER = "neurohelix"  # the key of the safetensors header under which everything but the arrays lies
 PRIVATE = 0o600  # participant-level data: readable by its owner only
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it onto ``path``.
 
     On any exception (a full disk, Ctrl-C) the temporary file is removed and the old file is intact.
+
+    Args:
+        path: The file to write.
+        num_bytes: What it will need at least, for the message; 0 if unknown.
+
+    Raises:
+        InputError: the disk or the quota is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +49,16 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as cause:
+        number = re.search(r"os error (\d+)", str(cause))  # safetensors has it in its text alone
+        if (int(number[1]) if number else getattr(cause, "errno", None)) not in NO_ROOM:
+            raise
+        temporary.unlink(missing_ok=True)
+        needed = f"{num_bytes:,} bytes are needed, " if num_bytes else ""
+        raise InputError(
+            f"cannot write to {path} ({cause}; {needed}{shutil.disk_usage(path.parent).free:,} are free); make room, "
+            f"then run the same command again"
+        ) from cause
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -109,7 +130,7 @@ def save_tensors(
     described = {"kind": kind, "format_version": version, "sha256": digest, "metadata": metadata}
     # one key only: safetensors writes several in an order that changes from process to process
     header = {HEADER: json.dumps(described, sort_keys=True, ensure_ascii=False)}
-    with replacing(path) as temporary:
+    with replacing(path, num_bytes=sum(array.nbytes for array in tensors.values())) as temporary:
         save_file(tensors, temporary, metadata=header)
         temporary.chmod(mode)
     return digest

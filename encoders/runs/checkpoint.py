@@ -40,11 +40,15 @@ def save_checkpoint(folder: Path, step: int, states: dict[str, Any], *, progress
     temporary.mkdir(parents=True)
     tensors: dict[str, np.ndarray] = {}
     plain = _flatten({"states": states, "random": random_state()}, "", tensors)
-    save_tensors(temporary / "tensors.safetensors", KIND, FORMAT, tensors, {"step": step})
-    save_json(temporary / "state.json", KIND, FORMAT, {"step": step, "plain": plain, "progress": progress})
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(temporary, final)
+    try:
+        save_tensors(temporary / "tensors.safetensors", KIND, FORMAT, tensors, {"step": step})
+        content = {"step": step, "plain": plain, "progress": progress}
+        save_json(temporary / "state.json", KIND, FORMAT, content)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # where the disk was full, say
     for old in checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
     return final

@@ -1,6 +1,8 @@
 """Checkpoints: exact states back, two kept, partial ones ignored, damage named."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -61,3 +63,31 @@ def test_two_are_kept_partial_ones_ignored_and_damage_names_the_older(tmp_path):
     (newest / "tensors.safetensors").write_bytes(damaged)
     with pytest.raises(InputError, match="to resume from step-00000002"):
         load_checkpoint(newest)
+
+
+FULL_DISK = """
+import resource, sys, torch
+from pathlib import Path
+from encoders.runs.checkpoint import save_checkpoint
+folder, numbers, text = Path(sys.argv[1]), int(sys.argv[2]), "x" * int(sys.argv[3])
+save_checkpoint(folder, 1, {"x": {"t": torch.ones(5)}}, progress={})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    save_checkpoint(folder, 2, {"x": {"t": torch.ones(numbers)}}, progress={"note": text})
+except ValueError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    "large", [pytest.param((5000, 1), id="numbers"), pytest.param((5, 50_000), id="rest")]
+)
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_is_needed(tmp_path, large):
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), *map(str, large)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (
+        said.startswith("InputError cannot write to ") and "are free); make room, then run the same" in said
+    )
+    assert ("tensors.safetensors" in said) == ("bytes are needed" in said) == (large[0] > 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert torch.equal(load_checkpoint(checkpoints(tmp_path)[-1])[0]["x"]["t"], torch.ones(5))
