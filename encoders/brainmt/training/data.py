@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from encoders.brainmt.evaluation import target_scores
 from encoders.brainmt.patches import brain_patches
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Targets
@@ -36,6 +37,29 @@ def usable_people(split: Split, targets: Targets, store: FMRIStore) -> tuple[dic
                 f"label in the participants table, but {FEWEST} were wanted; check their ids, or split anew"
             )
     return people, left_out
+
+
+def check_validation(targets: Targets, people: Sequence[str], metric: str) -> None:
+    """Refuse validation people of whom no model could be told from another.
+
+    Args:
+        targets: What is predicted.
+        people: Validation people.
+        metric: What chooses the best model.
+
+    Raises:
+        InputError: the metric is undefined for every target, as auroc is of people who are all of one class.
+    """
+    scores = []
+    for target, wanted in zip(targets.columns, targets.of(list(people)).astype(np.float64).T, strict=True):
+        classes = len(target.classes)
+        any_answer = np.full((len(people), classes), 1 / classes) if classes else np.arange(len(people)) * 1.0
+        scores.append(target_scores(any_answer, wanted)[metric])
+    if not np.isfinite(scores).any():
+        raise InputError(
+            f"{metric}, which chooses the best model, is undefined for the {len(people)} validation people: fewer than "
+            f"{FEWEST} have the label, or all have the same; split anew, or give another --select_by"
+        )
 
 
 def windows_of(

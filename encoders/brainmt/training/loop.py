@@ -19,7 +19,13 @@ from encoders.brainmt.evaluation import Scores, evaluate, mean_scores
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Targets
 from encoders.brainmt.training.config import PretrainBrainMT
-from encoders.brainmt.training.data import patches_of, usable_people, window_order, windows_of
+from encoders.brainmt.training.data import (
+    check_validation,
+    patches_of,
+    usable_people,
+    window_order,
+    windows_of,
+)
 from encoders.brainmt.training.log import TrainingLog
 from encoders.brainmt.training.losses import task_loss
 from encoders.brainmt.training.optimizer import freeze, lr_share, make_optimizer, set_lr, training_mode
@@ -74,6 +80,7 @@ def train(
         cohort, config.targets, split.train, task=config.task, class_weights=config.class_weights
     )
     people, left_out = usable_people(split, targets, store)
+    check_validation(targets, people["val"], config.metric)
     frames = config.model.num_frames
     train_set = windows_of(people["train"], targets, store, config, frames=frames, training=True)
     val_set = windows_of(people["val"], targets, store, config, frames=frames, training=False)

@@ -264,6 +264,22 @@ def test_people_without_scan_or_label_are_listed(tmp_path, capsys):
     assert "sub-0003" not in from_pretrained(study.path("brainmt"))[1]["trained_on"]["ids"]
 
 
+@pytest.mark.parametrize(("column", "task"), [("status", "classification"), ("trait_1", "regression")])
+def test_validation_people_who_are_all_alike_are_noticed_before_training(tmp_path, capsys, column, task):
+    study = tiny.make_study(tmp_path / "study")
+    table = study.path("participants")
+    header, *rows = (line.split("\t") for line in table.read_text().splitlines())
+    place, val = header.index(column), set(Split.load(study.path("splits")).val)
+    for row in rows:
+        if row[0] in val:
+            row[place] = "ill" if task == "classification" else "0.5"
+    table.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]))
+    options = [f"--study={study.folder}", f"--targets=[{column}]", f"--task={task}", "--epochs=1"]
+    assert main(options) == 2
+    assert "undefined for the 9 validation people" in capsys.readouterr().err
+    assert main([*options[:1], "--targets=[trait_1,trait_2]", "--epochs=1", "--redo=true"]) == 0
+
+
 def test_too_few_held_out_people_are_noticed_before_training(tmp_path, capsys):
     study = tiny.make_study(tmp_path / "study", test=2)
     assert main([f"--study={study.folder}"]) == 2
