@@ -47,8 +47,8 @@ def write(folder: Path) -> dict[str, int]:
     """Write the subject in all three forms; returns the bytes of each."""
     import torch
 
+    from encoders.brainmt.preparation.series import normalise
     from encoders.brainmt.quantise import HOLDERS
-    from encoders.brainmt.series import normalise
     from encoders.brainmt.store import describe_run, save_manifest, save_run
 
     rng = np.random.default_rng(0)

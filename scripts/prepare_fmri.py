@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.brainmt.config import HOW, PrepareFMRI
+from encoders.brainmt.preparation.config import HOW, PrepareFMRI
 from encoders.runs import InputError, Stage, Study, command
 from encoders.runs.stage import holder_of
 
 if TYPE_CHECKING:
-    from encoders.brainmt.discover import Listing
+    from encoders.brainmt.preparation.discover import Listing
 
 SOME_QUARANTINED = 3
 
@@ -32,11 +32,11 @@ def main(config: PrepareFMRI) -> int:
     scans = study.need("scans", config.scans)
     store = study.path("store").parent
 
-    from encoders.brainmt.discover import discover
-    from encoders.brainmt.dry_run_table import summary, table
-    from encoders.brainmt.prepare import dry_run, is_current, prepare
-    from encoders.brainmt.recording import need_options
-    from encoders.brainmt.references import check_references
+    from encoders.brainmt.preparation.discover import discover
+    from encoders.brainmt.preparation.dry_run_table import summary, table
+    from encoders.brainmt.preparation.prepare import dry_run, is_current, prepare
+    from encoders.brainmt.preparation.recording import need_options
+    from encoders.brainmt.preparation.references import check_references
     from encoders.brainmt.store import load_manifest
 
     check_references(config)
@@ -80,8 +80,8 @@ def main(config: PrepareFMRI) -> int:
 
 def prepare_shard(whole: Stage, listing: "Listing", store: Path, config: PrepareFMRI) -> int:
     """One part beside others; the whole's folder is shared, and each part has one of its own below it."""
-    from encoders.brainmt.parts import part_file
-    from encoders.brainmt.prepare import prepare_part
+    from encoders.brainmt.preparation.parts import part_file
+    from encoders.brainmt.preparation.prepare import prepare_part
 
     whole.share()
     stage = Stage(
@@ -102,7 +102,7 @@ def prepare_shard(whole: Stage, listing: "Listing", store: Path, config: Prepare
 
 def reach_cluster(config: PrepareFMRI) -> None:
     """Fail here rather than after an earlier store was discarded."""
-    from encoders.brainmt.on_dask import connect
+    from encoders.brainmt.preparation.on_dask import connect
 
     connect(config.dask).close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.brainmt.qc_config import QCFMRI
+from encoders.brainmt.preparation.qc_config import QCFMRI
 from encoders.runs import Stage, Study, command, load_json
 
 PAGE, SCANS = "qc.html", "qc_scans.html"
@@ -37,8 +37,8 @@ def main(config: QCFMRI) -> int:
 
     from align.plots import as_png, as_svg
     from align.report import TEMPLATES, write_report
-    from encoders.brainmt.qc import quality_of
-    from encoders.brainmt.qc_page import figures_of, render, render_scans, scan_rows
+    from encoders.brainmt.preparation.qc import quality_of
+    from encoders.brainmt.preparation.qc_page import figures_of, render, render_scans, scan_rows
     from encoders.brainmt.store import STORE_FORMAT, STORE_KIND, FMRIStore
     from encoders.runs.artifact import PRIVATE, write_text
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from encoders.brainmt.prepare import FEW_BYTES
+from encoders.brainmt.preparation.prepare import FEW_BYTES
 from encoders.brainmt.store import FMRIStore
 from scripts.prepare_fmri import main
 

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from encoders.brainmt.config import PrepareFMRI
-from encoders.brainmt.discover import discover
-from encoders.brainmt.prepare import prepare
-from encoders.brainmt.series import read_series
+from encoders.brainmt.preparation.config import PrepareFMRI
+from encoders.brainmt.preparation.discover import discover
+from encoders.brainmt.preparation.prepare import prepare
+from encoders.brainmt.preparation.series import read_series
 from encoders.brainmt.store import FMRIStore
 from encoders.runs.errors import InputError
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from encoders.brainmt.config import PrepareFMRI
-from encoders.brainmt.discover import discover
-from encoders.brainmt.prepare import prepare
+from encoders.brainmt.preparation.config import PrepareFMRI
+from encoders.brainmt.preparation.discover import discover
+from encoders.brainmt.preparation.prepare import prepare
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.windows import FMRIWindows, Held, _place, model_order, scatter
 from encoders.runs.errors import InputError

@@ -7,10 +7,10 @@ import threading
 import pytest
 import torch
 
-from encoders.brainmt.config import PrepareFMRI
-from encoders.brainmt.discover import discover
 from encoders.brainmt.prefetch import prefetched
-from encoders.brainmt.prepare import prepare
+from encoders.brainmt.preparation.config import PrepareFMRI
+from encoders.brainmt.preparation.discover import discover
+from encoders.brainmt.preparation.prepare import prepare
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.windows import FMRIWindows
 from encoders.runs.errors import InputError

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.brainmt.config import PrepareFMRI
-from encoders.brainmt.discover import discover
-from encoders.brainmt.prepare import prepare
+from encoders.brainmt.preparation.config import PrepareFMRI
+from encoders.brainmt.preparation.discover import discover
+from encoders.brainmt.preparation.prepare import prepare
+from encoders.brainmt.preparation.series import normalise
 from encoders.brainmt.quantise import QuantisedFrames, dequantise
-from encoders.brainmt.series import normalise
 from encoders.brainmt.store import FMRIStore, describe_run
 from encoders.brainmt.windows import FMRIWindows
 from encoders.runs.errors import InputError
