@@ -302,7 +302,8 @@ def test_starting_from_weights_is_not_resuming(trained, made, tmp_path, capsys):
     shape = ["--model.num_frames=12", "--model.embedding=cls", "--model.widths=[4,4,4,4]"]
     assert main([f"--study={other.folder}", f"--weights={trained.path('brainmt')}", *options, *shape]) == 0
     assert "with a new head" in capsys.readouterr().out
-    tuned, _ = from_pretrained(other.path("brainmt"))
+    tuned, card = from_pretrained(other.path("brainmt"))
+    assert "model" not in card["training"]  # the shape that was asked for is not the one it has
     assert tuned.config.widths == (4, 4, 8, 16) and tuned.config.num_frames == 12
     assert torch.equal(tuned.stem.block0.conv1.weight, before.stem.block0.conv1.weight)
     assert not torch.equal(tuned.attention[0].mlp.fc1.weight, before.attention[0].mlp.fc1.weight)

@@ -86,7 +86,7 @@ class TrainingLog:
             lr: Learning rate of the head.
 
         Raises:
-            InputError: one of the losses since the last look is not finite.
+            InputError: as :meth:`check`, every `log_every` steps.
         """
         self._waiting.append((loss, norm.full_tensor() if isinstance(norm, DTensor) else norm, runs))
         self._lr = lr
@@ -106,21 +106,24 @@ class TrainingLog:
         """Fetch what waits on the device, over all processes.
 
         Raises:
-            InputError: a loss is not finite; the message names its step, a file its runs.
+            InputError: a loss or the norm of a gradient is not finite; the message names its step, a file its runs.
         """
         if not self._waiting:
             return
         losses, norms, runs = zip(*self._waiting, strict=True)
         self._waiting = []
         values = self.accelerator.reduce(torch.stack(losses), reduction="mean").tolist()
-        for k, value in enumerate(values):
+        lengths = torch.stack([norm.float() for norm in norms]).tolist()
+        first = self.state.step - len(values) + 1
+        for k, (value, length) in enumerate(zip(values, lengths, strict=True)):
             if not np.isfinite(value):
-                self._halt(value, self.state.step - len(values) + k + 1, runs[k])
+                self._halt(f"the loss is {value}", first + k, runs[k])
+            if not np.isfinite(length):
+                if self.accelerator.scaler is None:
+                    self._halt(f"the loss is finite, but its gradient is {length}", first + k, runs[k])
+                lengths[k] = 0.0  # the scaler of fp16 skips steps whose gradient overflowed
         self.state.losses += values
-        # the scaler of fp16 skips steps whose gradient overflowed
-        self.state.norms += [
-            x if np.isfinite(x) else 0.0 for x in torch.stack([n.float() for n in norms]).tolist()
-        ]
+        self.state.norms += lengths
 
     def epoch(self) -> dict[str, float | int]:
         """Means over the epoch that ends; forgets its steps."""
@@ -153,11 +156,11 @@ class TrainingLog:
             "grad_norm": float(np.mean(self.state.norms[recent])),
         }
 
-    def _halt(self, value: float, step: int, runs: list[str]) -> None:
+    def _halt(self, fault: str, step: int, runs: list[str]) -> None:
         if self.accelerator.is_main_process:
             write_text(self.folder / BROKEN, "".join(f"{name}\n" for name in runs), mode=PRIVATE)
         raise InputError(
-            f"the loss is {value} at optimizer step {step}; lower lr or clip, or check the scans of that step, which "
+            f"{fault} at optimizer step {step}; lower lr or clip, or check the scans of that step, which "
             f"are listed in {self.folder / BROKEN}; what was saved before it is kept"
         )
 

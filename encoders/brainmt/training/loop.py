@@ -43,9 +43,10 @@ from encoders.runs.stage import release
 TEST_KIND, TEST_FORMAT = "neurohelix.brainmt_test", 2
 TEST_METRICS, LEFT_OUT = "test_metrics.json", "left_out.tsv"
 LOWER_IS_BETTER = ("mse", "brier")
-# options that cannot change the result, and those that name files of this machine
+# options that cannot change the result; those that name files of this machine, and the shape that was asked for
+# (the card says what the network has, which may be that of the weights)
 WITHOUT_EFFECT = ("preload", "wandb", "log_every", "save_minutes", "resume", "redo")
-NOT_TRAINING = ("study", "name", "store", "splits", "participants", "weights", *WITHOUT_EFFECT)
+NOT_TRAINING = ("study", "name", "store", "splits", "participants", "weights", "model", *WITHOUT_EFFECT)
 
 
 def train(

@@ -16,8 +16,10 @@ from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Target
 from encoders.brainmt.training.config import PretrainBrainMT
+from encoders.brainmt.training.log import TrainingLog
 from encoders.brainmt.training.losses import task_loss
 from encoders.brainmt.training.optimizer import LAST_SHARE, freeze, lr_share, make_optimizer, training_mode
+from encoders.brainmt.training.resume import Progress
 from encoders.brainmt.windows import FMRIWindows
 from encoders.cohort import Split
 from encoders.runs.devices import accelerator as make_accelerator
@@ -215,6 +217,20 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path, capsys):
     assert "sub-0004_task-rest_run-1" in listed.read_text() and str(listed) in message
     assert listed.stat().st_mode & 0o777 == 0o600
     assert not study.path("brainmt").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_with_its_step_before_it_is_saved(tmp_path):
+    config, state = PretrainBrainMT(log_every=100), Progress()
+    shape = BrainMTConfig(
+        grid=(16, 16, 16), num_frames=4, widths=(2, 4, 4, 8), mamba_layers=1, attention_layers=1
+    )
+    log = TrainingLog(tmp_path, config, state, shape, frames=4, accelerator=make_accelerator(seed=0))
+    for step, norm in enumerate((2.0, np.inf, np.nan), start=1):
+        state.step = step
+        log.step(torch.tensor(1.0), torch.tensor(norm), [f"run-{step}"], lr=0.1)
+    with pytest.raises(InputError, match="its gradient is inf at optimizer step 2"):
+        log.check()
+    assert (tmp_path / "not_finite.tsv").read_text() == "run-2\n"
 
 
 @pytest.mark.parametrize(
