@@ -5,7 +5,7 @@ Glossary: S people · I, J widths of the two inputs · O width of the shared spa
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from align.pairs import Pairs, not_negative
 from align.preprocess import Whitener
 from align.retrieval import DIRECTIONS, evaluate_gallery
 from encoders.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint, set_random_state
-from encoders.runs.config import to_plain
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
 from encoders.runs.tracking import Tracker
@@ -129,7 +128,7 @@ def train_alignment(
         tracker = Tracker(
             folder,
             project=config.wandb,
-            config=to_plain(config),
+            config=asdict(config),
             run_id=state["run_id"],
             resume_step=state["step"],
         )

@@ -15,7 +15,7 @@ class Tracker:
     Args:
         folder: Run folder.
         project: W&B project; empty for none.
-        config: Resolved configuration shown in W&B (paths and ids are left out).
+        config: Resolved configuration shown in W&B, as `dataclasses.asdict` gives it (paths are left out).
         run_id: Id of the W&B run to continue, from the checkpoint.
         resume_step: Lines of later steps, left by a killed run, are dropped.
     """
@@ -66,9 +66,13 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         if isinstance(value, dict):
             kept[key] = without_paths(value)
-        elif not isinstance(value, str) or ("/" not in value and "\\" not in value):
+        elif not isinstance(value, Path) and not (isinstance(value, str) and _may_be_path(value)):
             kept[key] = value
     return kept
+
+
+def _may_be_path(text: str) -> bool:
+    return "/" in text or "\\" in text or (text != "" and Path(text).exists())
 
 
 def _start_wandb(folder: Path, project: str, config: dict[str, Any], run_id: str | None) -> Any:

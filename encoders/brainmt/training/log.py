@@ -6,6 +6,7 @@ Values wait on the device and are fetched together every so many steps: fetching
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from encoders.brainmt.model_config import BrainMTConfig
 from encoders.brainmt.training.config import PretrainBrainMT
 from encoders.brainmt.training.resume import Progress
 from encoders.runs.artifact import PRIVATE, write_text
-from encoders.runs.config import to_plain
 from encoders.runs.errors import InputError
 from encoders.runs.tracking import Tracker
 
@@ -70,7 +70,7 @@ class TrainingLog:
             self._tracker = Tracker(
                 folder,
                 project=config.wandb,
-                config=to_plain(config),
+                config=asdict(config),
                 run_id=state.wandb_id,
                 resume_step=state.step or None,
             )

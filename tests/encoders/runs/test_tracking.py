@@ -1,5 +1,7 @@
 """Tracking: scalars survive a kill and a resume; W&B records offline and never sees a path."""
 
+from pathlib import Path
+
 from encoders.runs.tracking import Tracker, read_metrics, without_paths
 
 
@@ -27,6 +29,9 @@ def test_wandb_records_offline_without_a_key(tmp_path, monkeypatch):
     assert [line["loss"] for line in read_metrics(tmp_path)] == [2.0]
 
 
-def test_no_path_of_this_machine_is_shown_to_wandb():
+def test_no_path_of_this_machine_is_shown_to_wandb(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models-of-ward-7").mkdir()
     config = {"lr": 0.1, "study": "/data/s", "model": {"width": 8, "weights": "C:\\w"}, "loss": "clip"}
+    config |= {"store": Path("ward-7"), "weights": "models-of-ward-7"}  # relative: without any slash
     assert without_paths(config) == {"lr": 0.1, "model": {"width": 8}, "loss": "clip"}
