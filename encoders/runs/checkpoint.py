@@ -44,13 +44,13 @@ def save_checkpoint(folder: Path, step: int, states: dict[str, Any], *, progress
         save_tensors(temporary / "tensors.safetensors", KIND, FORMAT, tensors, {"step": step})
         content = {"step": step, "plain": plain, "progress": progress}
         save_json(temporary / "state.json", KIND, FORMAT, content)
-        if final.exists():
-            shutil.rmtree(final)
+        if final.exists():  # of a run that went on from the checkpoint before it
+            _discard(final)
         os.replace(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # where the disk was full, say
     for old in checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        _discard(old)
     return final
 
 
@@ -59,8 +59,16 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
 
 
+def _discard(checkpoint: Path) -> None:
+    """Delete a checkpoint; killed meanwhile, it is no checkpoint any more rather than a damaged one."""
+    doomed = checkpoint.with_name(f".{checkpoint.name}.old.tmp")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(checkpoint, doomed)
+    shutil.rmtree(doomed)
+
+
 def unfinished(folder: Path) -> list[Path]:
-    """What a process left behind that was killed while it saved; never counted as a checkpoint."""
+    """What a process left behind that was killed while it saved or deleted; never counted as a checkpoint."""
     return sorted(folder.glob(".step-*.tmp"))
 
 

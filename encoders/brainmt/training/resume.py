@@ -82,7 +82,7 @@ def resume(
     """
     if accelerator.is_main_process:
         for leftover in unfinished(folder / FOLDER):
-            accelerator.print(f"discarding {leftover.name}, half-written by a killed process")
+            accelerator.print(f"discarding {leftover.name}, which a killed process left")
             shutil.rmtree(leftover)
     found = checkpoints(folder / FOLDER)
     if which == "older":

@@ -65,6 +65,27 @@ def test_two_are_kept_partial_ones_ignored_and_damage_names_the_older(tmp_path):
         load_checkpoint(newest)
 
 
+@pytest.mark.parametrize("again", [2, 3])
+def test_killed_while_an_old_one_is_deleted_all_that_count_can_be_loaded(tmp_path, monkeypatch, again):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"x": {"t": torch.full((5,), float(step))}}, progress={})
+
+    def killed_halfway(folder, ignore_errors=False):
+        if not ignore_errors:
+            (folder / "tensors.safetensors").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", killed_halfway)
+    with pytest.raises(KeyboardInterrupt):  # either the same step once more, or a third one
+        save_checkpoint(tmp_path, again, {"x": {"t": torch.zeros(5)}}, progress={})
+    assert [load_checkpoint(path)[0]["x"]["t"][0].item() for path in checkpoints(tmp_path)] == (
+        [1.0] if again == 2 else [2.0, 0.0]
+    )
+    monkeypatch.undo()
+    save_checkpoint(tmp_path, again, {"x": {"t": torch.ones(5)}}, progress={})
+    assert checkpoints(tmp_path)[-1].name == f"step-0000000{again}"
+
+
 FULL_DISK = """
 import resource, sys, torch
 from pathlib import Path
