@@ -43,7 +43,8 @@ class PretrainBrainMT:
         revision: Commit, tag or branch of the weights on the hub.
         unfrozen_blocks: Train only the head and this many of the last blocks (count); 0 is a linear probe on the
             frozen trunk; default: everything.
-        epochs: Passes over the training people (count); each takes one random window of every run.
+        epochs: Passes over the training people (count); each takes one random window of every run, but of those at
+            the end of its random order that do not fill an optimizer step.
         batch_size: Windows per batch and process (count).
         accumulate: Batches per optimizer step (count).
         lr: Peak learning rate, reached at the end of the warm-up.

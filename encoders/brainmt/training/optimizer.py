@@ -18,11 +18,10 @@ def freeze(model: BrainMT, unfrozen_blocks: int | None) -> None:
         model: The bare model.
         unfrozen_blocks: Mamba or attention blocks below the head that stay trainable (count); None for everything.
     """
-    read_mamba_only = model.config.embedding == "voxel"
-    top = _layer_of("head.", model) - (model.config.attention_layers if read_mamba_only else 0)
+    top = _layer_of("head.", model)
     lowest = 0 if unfrozen_blocks is None else max(top - unfrozen_blocks, 0)
     for name, parameter in model.named_parameters():
-        unread = read_mamba_only and name.startswith("attention.")
+        unread = name.startswith("attention.") and model.config.embedding == "voxel"
         parameter.requires_grad_(_layer_of(name, model) >= lowest and not unread)
 
 
@@ -113,5 +112,6 @@ def _layer_of(name: str, model: BrainMT) -> int:
     if part == "attention":
         return before_mamba + config.mamba_layers + int(rest.partition(".")[0])
     if part == "head":
-        return before_mamba + config.mamba_layers + config.attention_layers
+        below = 0 if config.embedding == "voxel" else config.attention_layers  # which that one does not read
+        return before_mamba + config.mamba_layers + below
     return 0

@@ -157,6 +157,9 @@ def test_blocks_that_the_embedding_does_not_read_are_not_trained():
     assert {name.partition(".")[0] for name, p in model.named_parameters() if not p.requires_grad} == {
         "attention"
     }
+    optimizer = make_optimizer(model, lr=1.0, layer_decay=0.5, weight_decay=0.1, betas=(0.9, 0.999))
+    rates = sorted({group["peak_lr"] for group in optimizer.param_groups}, reverse=True)
+    assert rates == [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]  # the head lies on the last of two Mamba blocks
     freeze(model, 1)
     assert {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {
         "mamba",
