@@ -98,16 +98,16 @@ def _need_extent(voxels: Bool[np.ndarray, "X Y Z"], grid: Grid, source: str, min
 def compute_mask(average: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
     """The brain in a time-averaged image: Otsu's threshold, largest connected part, holes filled.
 
-    Where a tenth or more of the image is exactly 0 or NaN, the brain was cut out before and what is left is the mask,
-    with the NaN voxels that it encloses: those are the brain's, and are to be counted.
+    Where a tenth or more of the image is exactly 0 or unknown, the brain was cut out before and what is left is the
+    mask. NaN voxels that reach the edge of the image lie outside; what other ones hold is taken from the nearest known
+    voxel, so that those of the brain stay in its mask and are counted.
     """
     from scipy import ndimage
 
-    unknown = np.isnan(average)
-    average = np.where(unknown, 0, average)
+    if np.isnan(average).any():
+        average = _fill_unknown(average)
     if (average == 0).mean() >= 0.1:
-        cut_out = average != 0
-        return cut_out | (unknown & ndimage.binary_fill_holes(cut_out)) if unknown.any() else cut_out
+        return average != 0
     counts, edges = np.histogram(average, bins=256)
     centres = (edges[:-1] + edges[1:]) / 2
     below, moment = np.cumsum(counts)[:-1], np.cumsum(counts * centres)[:-1]
@@ -117,6 +117,16 @@ def compute_mask(average: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z
     mask = average > edges[1:-1][np.nanargmax(between)]
     parts, _ = ndimage.label(mask)
     return ndimage.binary_fill_holes(parts == np.bincount(parts[mask]).argmax())
+
+
+def _fill_unknown(average: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
+    """NaN voxels become what the nearest known one is; 0 those of a region that reaches the edge of the image."""
+    from scipy import ndimage
+
+    unknown = np.isnan(average)
+    inner = unknown & ndimage.binary_fill_holes(~unknown)
+    nearest = ndimage.distance_transform_edt(inner, return_distances=False, return_indices=True)
+    return np.where(unknown & ~inner, 0, average)[tuple(nearest)]
 
 
 def average_image(image: Nifti) -> Float[np.ndarray, "X Y Z"]:
