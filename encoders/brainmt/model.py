@@ -77,6 +77,7 @@ class BrainMT(nn.Module):
             raise TypeError(f"give either a config or options by name, not both: {sorted(known)}")
         num_outputs = known.pop("num_classes", num_outputs)
         self.config = config = config or BrainMTConfig.known(**known)
+        self.card: dict[str, Any] = {}  # of the file it was read from
         if config.tokens == "brain" and not config.brain_patches:
             raise InputError(
                 "tokens=brain needs brain_patches, the numbers of the patches to keep; "
@@ -192,10 +193,15 @@ class BrainMT(nn.Module):
             part.compile(fullgraph=True, **options)
 
     def save_pretrained(self, folder: Path | str, card: dict[str, Any] | None = None) -> str:
-        """Write weights and card (:func:`encoders.brainmt.checkpoint.save_pretrained`); returns their sha256."""
+        """Write weights and card (:func:`encoders.brainmt.checkpoint.save_pretrained`); returns their sha256.
+
+        Args:
+            folder: The folder.
+            card: What else to record; default: the card it was read with. After training on, give one that says so.
+        """
         from encoders.brainmt.checkpoint import save_pretrained
 
-        return save_pretrained(self, Path(folder), card or {})
+        return save_pretrained(self, Path(folder), self.card if card is None else card)
 
     @classmethod
     def from_pretrained(cls, source: Path | str, *, revision: str | None = None) -> "BrainMT":

@@ -135,6 +135,7 @@ def test_the_methods_of_the_model_do_the_same(model, tmp_path):
     assert not again.training and again.config == model.config
     assert again.card["weights_sha256"] == digest and again.card["revision"] is None
     assert again.card["trained_on"] == CARD["trained_on"]
+    assert again.save_pretrained(tmp_path / "copy") == digest  # whom it has seen is not forgotten
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 
 
