@@ -205,7 +205,8 @@ def test_a_shareable_copy_names_nobody_in_any_byte_and_predicts_the_same(model, 
         assert path.stat().st_mode & 0o777 == 0o644
     again, card = from_pretrained(shared)
     note = card["trained_on"].pop("note")
-    assert card["trained_on"] == {"split_digest": "cd" * 32, "people": 3, "ids": None} and "sharing" in note
+    seen = {"split_digest": "cd" * 32, "people": 3, "ids": None, "complete": True}
+    assert card["trained_on"] == seen and "sharing" in note
     assert card["training"] == {"seed": 3, "init": "(path removed)", "lr": 0.001}
     assert [target["weights"] for target in card["targets"]] == [[], []]  # class counts follow from them
     assert card["targets"][1]["mean"] == 51.25 and card["preprocessing"] == CARD["preprocessing"]
