@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from encoders.brainmt.preparation.discovery.scan import Listing
 from encoders.brainmt.preparation.judgement import Entry
@@ -39,13 +40,27 @@ def _steps(entry: Entry) -> Iterator[str]:
     yield f"mask {entry['mask']}"
     if warp := entry.get("warp"):
         yield f"warped to MNI by {warp['file']} ({warp['kind']}, {warp['interpolation']})"
-    if entry.get("dropped_frames"):
-        yield f"{len(entry['dropped_frames'])} frames dropped"
+    if dropped := len(entry.get("dropped_frames") or []):
+        yield f"{dropped} frame{'s' * (dropped > 1)} dropped"
+    if nan := entry.get("nan_voxels"):
+        yield f"{nan} NaN voxel{'s' * (nan > 1)} set to 0"
     if cleaned := entry.get("cleaned"):
-        yield f"cleaned of {len(cleaned['confounds'])} confounds"
+        yield f"cleaned of {', '.join(_taken_out(cleaned))}"
     if retimed := entry.get("retimed"):
         yield f"retimed from {retimed['from_tr']:g} s"
     if entry.get("fd_definition"):
         yield f"FD {entry['fd_definition']}"
     if entry.get("normalised_by", "this preparation") != "this preparation":
         yield f"normalised by {entry['normalised_by']}"
+
+
+def _taken_out(cleaned: dict[str, Any]) -> Iterator[str]:
+    """What nuisance regression and filters take out, from the record of :class:`encoders.brainmt.preparation.config.Clean`."""
+    if names := cleaned["confounds"]:
+        yield f"{len(names)} confound{'s' * (len(names) > 1)}"
+    if cleaned["high_pass"]:
+        yield f"what is slower than {cleaned['high_pass']:g} Hz"
+    if cleaned["low_pass"]:
+        yield f"what is faster than {cleaned['low_pass']:g} Hz"
+    if cleaned["detrend"]:
+        yield "a linear trend"

@@ -1,6 +1,9 @@
 """What a dry run prints about scans of several origins."""
 
-from encoders.brainmt.preparation.config import PrepareFMRI
+import numpy as np
+import pytest
+
+from encoders.brainmt.preparation.config import Clean, PrepareFMRI
 from encoders.brainmt.preparation.discover import discover
 from encoders.brainmt.preparation.dry_run_table import summary, table
 from encoders.brainmt.preparation.prepare import dry_run, prepare
@@ -47,3 +50,23 @@ def test_what_is_done_already_is_kept_and_what_is_dropped_is_said(tree, tmp_path
         ["layout", "bids:", "2", "found"],
         ["keep", "2"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (PrepareFMRI(clean=Clean(high_pass=0.008)), "cleaned of what is slower than 0.008 Hz, FD"),
+        (
+            PrepareFMRI(clean=Clean(confounds=["trans_x"], low_pass=0.1, detrend=True)),
+            "cleaned of 1 confound, what is faster than 0.1 Hz, a linear trend",
+        ),
+        (PrepareFMRI(dummy_frames=1, max_nan=0.05), "1 frame dropped, 1 NaN voxel set to 0, FD"),
+    ],
+)
+def test_every_step_that_changes_the_numbers_is_named(tree, build, tmp_path, options, words):
+    data = build.bold(1).astype("f4")
+    if options.max_nan > 0.01:
+        data[2, 3, 2, 5] = np.nan
+    tree.add("01", data=data)
+    _, line = table(dry_run(discover(tree.root), tmp_path / "store", options))
+    assert words in line
