@@ -52,6 +52,12 @@ def changing_frames(
     """
     seen = values[:, ~broken] if broken.any() else values
     flat = seen.max(axis=1) == seen.min(axis=1)
+    if flat.all():
+        raise ScanRefused(
+            "E_CONSTANT",
+            f"each of its {len(flat)} frames holds one and the same number in all {seen.shape[1]} mask voxels",
+            "check the export of the scan: is it a mask? No option takes it",
+        )
     if flat.mean() > config.max_constant_frames:
         raise ScanRefused(
             "E_CONSTANT",

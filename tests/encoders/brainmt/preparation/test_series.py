@@ -90,6 +90,13 @@ def test_few_nan_voxels_become_0_and_many_are_refused(series, build):
         series(data=data)
 
 
+def test_a_mask_in_place_of_a_scan_is_refused_whatever_the_limits_are(series, build):
+    data = np.repeat(build.brain()[..., None].astype("u1"), 40, axis=3)
+    for options in ({}, {"max_constant_frames": 1.0, "min_coverage": 0.0}):
+        with pytest.raises(ScanRefused, match="E_CONSTANT: each of its 40 frames .* is it a mask"):
+            series(options, data=data)
+
+
 def test_a_constant_frame_is_dropped_and_no_segment_spans_the_gap(series, build):
     data = build.bold(3)
     data[..., 12] = 0
