@@ -23,6 +23,7 @@ from encoders.runs.errors import InputError
 from encoders.runs.study import Study
 
 KIND, FORMAT = "neurohelix.stage", 1
+CONFIG, LOCK = "config.yaml", ".lock"
 LOCK = ".lock"
 SMALL = 32 * 2**20  # bytes; larger inputs are recognised by size and time of change, not by their hash
 
@@ -91,7 +92,7 @@ class Stage:
             if self._redo:
                 self._discard()
             save_json(self._asked_path, KIND, FORMAT, self._asked)
-            write_text(self.folder / "config.yaml", to_yaml(self.config))
+            write_text(self.folder / CONFIG, to_yaml(self.config))
         except OSError as cause:
             raise InputError(
                 f"cannot write to {self.folder} ({cause.strerror}); pass another --study"
@@ -106,7 +107,7 @@ class Stage:
         if not self._asked_path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             save_json(self._asked_path, KIND, FORMAT, self._asked)
-        self._refuse_other_configuration()
+        self._refuse_other_configuration(begun=True)  # the others may not have made anything yet
 
     def end(self, **summary: Any) -> int:
         """Record the finished stage and print what it did; returns exit code 0."""
@@ -141,8 +142,8 @@ class Stage:
             print(f"  output: {path}")
         sys.stdout.flush()
 
-    def _refuse_other_configuration(self) -> None:
-        if not self._asked_path.exists():
+    def _refuse_other_configuration(self, *, begun: bool = False) -> None:
+        if not self._asked_path.exists() or (self._left_nothing() and not begun):
             return
         lines = differences(load_json(self._asked_path, KIND, FORMAT), self._asked)
         if lines:
@@ -151,6 +152,11 @@ class Stage:
                 f"{self.folder} holds a run of {self.name} with another configuration or other inputs ({shown}); "
                 f"use another --study, or --redo=true to discard that run"
             )
+
+    def _left_nothing(self) -> bool:
+        """Whether the earlier run was refused before it made anything: then a corrected command may follow."""
+        left = {path.name for path in self.folder.iterdir()} - {self._asked_path.name, CONFIG, LOCK}
+        return not left and not any(path.exists() for path in self.outputs)
 
     def _discard(self) -> None:
         for path in [*self.folder.iterdir(), *self.outputs]:

@@ -41,6 +41,19 @@ def test_changed_input_and_lost_output_are_noticed(tmp_path, monkeypatch):
         stage()
 
 
+def test_a_command_that_was_refused_before_it_made_anything_may_be_corrected(tmp_path):
+    study, output = Study(tmp_path), tmp_path / "out.txt"
+    Stage("work", Config(size=1), study=study, outputs=[output]).begin()  # and refused by what came next
+    corrected = Stage("work", Config(size=2), study=study, outputs=[output])
+    corrected.begin()
+    for made in (output, corrected.folder / "partial.txt"):
+        made.write_text("half of it")
+        with pytest.raises(InputError, match=r"another configuration or other inputs \(size: 2 -> 3\)"):
+            Stage("work", Config(size=3), study=study, outputs=[output])
+        made.unlink()
+    Stage("work", Config(size=3), study=study, outputs=[output]).begin()
+
+
 def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path):
     study = Study(tmp_path)
     holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
