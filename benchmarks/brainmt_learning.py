@@ -1,6 +1,6 @@
 """What BrainMT learns from scans of known truth, beside an oracle, confounds alone and permuted labels.
 
-python benchmarks/brainmt_learning.py        (about a quarter of an hour on two cores; continues where it was stopped)
+python benchmarks/brainmt_learning.py        (half an hour on two busy cores; continues where it was stopped)
 
 520 synthetic people, 161 of them held out, scans of 18 x 22 x 18 voxels and 96 frames; BrainMT at the demo's width,
 trained on the six traits as numbers, on the same traits as two classes each, and on permuted traits. The oracle reads

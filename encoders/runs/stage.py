@@ -24,7 +24,6 @@ from encoders.runs.study import Study
 
 KIND, FORMAT = "neurohelix.stage", 1
 CONFIG, LOCK = "config.yaml", ".lock"
-LOCK = ".lock"
 SMALL = 32 * 2**20  # bytes; larger inputs are recognised by size and time of change, not by their hash
 
 
