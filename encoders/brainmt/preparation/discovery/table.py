@@ -2,7 +2,7 @@
 
 TSV or CSV with a header line; `path` and `subject` must be there, the others may: `session`, `run`, `task`, `mask`,
 `confounds` (an fMRIPrep table, or a motion file of HCP or MCFLIRT by its name), `tr` in s, `space`. Paths that are not
-absolute start at the table's folder. A person may have several rows, if session, task or run tells them apart.
+absolute start at the table's folder. Where no `space` is stated, `space-<label>` in the scan's name counts. A person may have several rows, if session, task or run tells them apart.
 """
 
 import csv
@@ -20,6 +20,7 @@ EMPTY = ("", "n/a", "na", "nan", "none")
 LABEL = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9.+-]*"
 )  # becomes part of a file name, and parts of it are joined by _
+SPACE = re.compile(r"(?:^|_)space-([A-Za-z0-9]+)")
 MOTION = (
     (re.compile(r".*\.par"), "mcflirt_par"),
     (re.compile(r".*Movement_RelativeRMS\.txt"), "hcp_rms"),
@@ -99,6 +100,7 @@ def _scan(row: dict[str, str], table: Path, line: int) -> Scan:
     label = row["subject"].removeprefix("sub-")
     entities = {name: row.get(name, "") for name in ("session", "task", "run")}
     tr = _tr(row.get("tr", ""), table, line)
+    named = SPACE.search(Path(row["path"]).name)
     root = table.parent
     found = sources([files["path"], files["mask"], files["confounds"]], root)
     said = ", ".join(f"{name} {row[name]}" for name in ("tr", "space") if row.get(name))
@@ -106,7 +108,7 @@ def _scan(row: dict[str, str], table: Path, line: int) -> Scan:
         name=entity_name(sub=label, ses=entities["session"], task=entities["task"], run=entities["run"]),
         subject=row["subject"],
         **entities,
-        space=row.get("space", ""),
+        space=row.get("space", "") or (named[1] if named else ""),
         path=files["path"],
         sidecar=None,
         mask=files["mask"],

@@ -238,6 +238,13 @@ def test_commas_bids_names_of_the_columns_and_an_fmriprep_table_work_too(origin)
     assert read_series(scan, PrepareFMRI()).metadata["mean_fd"] == pytest.approx(0.2)
 
 
+def test_a_scan_in_a_table_lies_in_the_space_that_its_name_says_unless_the_table_says_another(origin):
+    origin.put("sub-1_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz", b"")
+    listed = "path,subject,space\nsub-1_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz,a,"
+    assert discover(table(origin, listed + "\n", name="t.csv")).scans[0].space == "MNI152NLin2009cAsym"
+    assert discover(table(origin, listed + MNI6 + "\n", name="t.csv")).scans[0].space == MNI6
+
+
 def test_what_a_table_states_is_judged_with_the_scan(origin):
     origin.put("a.nii.gz", origin.scan_bytes(1, tr=0.0))
     path = table(origin, f"path\tsubject\ttr\tspace\na.nii.gz\tx\t0.8\t{MNI6}\n")
