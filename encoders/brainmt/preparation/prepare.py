@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from encoders.brainmt.preparation.config import PrepareFMRI
 from encoders.brainmt.preparation.discover import Listing, Scan
@@ -242,7 +243,7 @@ def _each(todo: list[Scan], config: PrepareFMRI, folder: Path | None) -> Iterato
     else:
         num_workers, sentence = workers_that_fit(todo, config)
         if sentence:
-            print(f"prepare_fmri: {sentence}", file=sys.stderr, flush=True)
+            tqdm.write(f"prepare_fmri: {sentence}", file=sys.stderr)  # on a line of its own, above the bar
         each = in_processes(prepare_one, todo, num_workers=num_workers)
     with closing(each):
         for scan, result in each:
