@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from encoders.brainmt.preparation.discover import Listing
 
 SOME_QUARANTINED = 3
+# what a dry run calls the counts of a run, which has not been
+WOULD = {
+    "prepared_now": "to_prepare",
+    "kept_from_before": "to_keep",
+    "removed": "to_remove",
+    "quarantined": "to_refuse",
+}
 
 
 @command
@@ -52,7 +59,7 @@ def main(config: PrepareFMRI) -> int:
         print("\n".join([*table(outcome), *summary(listing, outcome)]))
         print("prepare_fmri: dry run, nothing written")
         for key, value in {**outcome.summary, **left_out}.items():
-            print(f"  {key.replace('_', ' ')}: {value}")
+            print(f"  {WOULD.get(key, key).replace('_', ' ')}: {value}")
         return SOME_QUARANTINED if outcome.quarantined else 0
 
     stage = Stage(

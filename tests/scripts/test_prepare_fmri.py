@@ -172,6 +172,7 @@ def test_a_dry_run_shows_each_scan_and_writes_nothing(study, capsys):
     assert run("--dry_run=true", "--min_frames=5") == 0
     shown = capsys.readouterr().out
     assert "E_FRAMES" in shown and "prepare " in shown and "dry run, nothing written" in shown
+    assert "to prepare: " in shown and "to refuse: " in shown and "prepared now" not in shown
     assert not store.exists() and not (store.parent / "runs").exists()
     assert run("--min_frames=5") == 0
     before = content(store)
