@@ -49,6 +49,11 @@ class _Scan(torch.autograd.Function):
         batch, length = u.shape[1], u.shape[3]
         rates = _rates(A, batch)
         chunks = _chunks(length, rates.numel())
+        backwards = reverse == (
+            True,
+        )  # alone, it walks its chunks and their rows from behind: nothing is flipped
+        if backwards:
+            chunks, reverse = chunks[::-1], (False,)
         training = any(ctx.needs_input_grad)
         keep = training and length * rates.numel() <= KEEP_NUMBERS
         y = torch.empty_like(u)
@@ -59,7 +64,7 @@ class _Scan(torch.autograd.Function):
             if training:
                 starts.append(state)
             if keep or buffers is None or len(buffers.decay) != chunk[1] - chunk[0]:
-                buffers = _Buffers(chunk, rates)
+                buffers = _Buffers(chunk, rates, backwards)
             u_t, delta_t = _walk(u, chunk, reverse), _walk(delta, chunk, reverse)
             _run(u_t, delta_t, B_walked[slice(*chunk)], exponents, state, buffers)
             readout = C_walked[slice(*chunk), :, None] @ buffers.states
@@ -70,7 +75,13 @@ class _Scan(torch.autograd.Function):
             else:
                 state = state.clone()  # the next chunk overwrites the buffer
         ctx.save_for_backward(u, delta, A, B, C)
-        ctx.reverse, ctx.chunks, ctx.starts, ctx.kept = reverse, chunks, starts, kept
+        ctx.reverse, ctx.backwards, ctx.chunks, ctx.starts, ctx.kept = (
+            reverse,
+            backwards,
+            chunks,
+            starts,
+            kept,
+        )
         return y
 
     @staticmethod
@@ -84,6 +95,9 @@ class _Scan(torch.autograd.Function):
         B_walked, C_walked = _walk(B, (0, length), reverse), _walk(C, (0, length), reverse)
         grad_B, grad_C = torch.empty_like(B_walked), torch.empty_like(C_walked)
         grad_rates = torch.zeros_like(rates)
+        later, earlier = slice(1, None), slice(None, -1)  # steps of a chunk, in walking order
+        if ctx.backwards:
+            later, earlier = earlier, later
         carried = None  # gradient that reaches the last state of a chunk from the chunks after it
         buffers = work = None
         kept, ctx.kept = ctx.kept, []  # overwritten here; a second backward recomputes
@@ -96,12 +110,12 @@ class _Scan(torch.autograd.Function):
                 buffers = kept[index]
             else:
                 if buffers is None or len(buffers.decay) != steps:
-                    buffers = _Buffers(chunk, rates)
+                    buffers = _Buffers(chunk, rates, ctx.backwards)
                 _run(u_t, delta_t, B_t, exponents, start, buffers)
             decay, states, decay_rows = buffers.decay, buffers.states, buffers.decay_rows
             if work is None or len(work) != steps:
                 work = torch.empty_like(decay)
-                rows = work.flatten(1).unbind(0)
+                rows = _rows(work, ctx.backwards)
 
             # adjoint[t] = dLoss/dh[t], walked against the scan
             adjoint = torch.mul(C_t[..., None], grad_t[:, :, None], out=work)
@@ -116,7 +130,7 @@ class _Scan(torch.autograd.Function):
             inflow = (B_t[:, :, None] @ adjoint)[:, :, 0]  # dLoss/d(delta u)
 
             # dLoss/d(log decay) = adjoint[t] * h[t-1] * decay[t]
-            adjoint[1:].mul_(states[:-1])
+            adjoint[later].mul_(states[earlier])
             if start is None:
                 rows[0].zero_()
             else:
@@ -145,12 +159,17 @@ def _rates(A: Tensor, batch: int) -> Tensor:
 
 
 class _Buffers:
-    """Decays and states [T, G B, N, D] of one chunk, and each as flat rows, one per step."""
+    """Decays and states [T, G B, N, D] of one chunk, and each as flat rows, one per step in walking order."""
 
-    def __init__(self, chunk: tuple[int, int], rates: Tensor) -> None:
+    def __init__(self, chunk: tuple[int, int], rates: Tensor, backwards: bool) -> None:
         shape = (chunk[1] - chunk[0], *rates.shape)
         self.decay, self.states = rates.new_empty(shape), rates.new_empty(shape)
-        self.decay_rows, self.state_rows = (x.flatten(1).unbind(0) for x in (self.decay, self.states))
+        self.decay_rows, self.state_rows = (_rows(x, backwards) for x in (self.decay, self.states))
+
+
+def _rows(x: Tensor, backwards: bool) -> tuple[Tensor, ...]:
+    rows = x.flatten(1).unbind(0)
+    return rows[::-1] if backwards else rows
 
 
 def _run(
