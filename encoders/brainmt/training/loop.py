@@ -166,7 +166,10 @@ def train(
             # of the windows of a step each process takes every world-th, batch_size at a time
             own = steps[:, rank::world]
             feed = train_set.prefetch(
-                own.reshape(-1, config.batch_size).tolist(), state.epoch, device=accelerator.device
+                own.reshape(-1, config.batch_size).tolist(),
+                state.epoch,
+                device=accelerator.device,
+                ahead=0 if config.preload else 2,  # there is nothing to wait for in memory
             )
             for place, chosen in enumerate(steps.tolist(), start=1):
                 torch.manual_seed(int(np.random.default_rng((config.seed, state.step, rank)).integers(2**62)))
