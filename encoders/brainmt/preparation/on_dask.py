@@ -54,7 +54,8 @@ def on_dask(
     """Each item with its result, as they come, from the workers of the cluster.
 
     Dask gives an item whose worker died to another one. When that has happened too often (its `allowed-failures`, 3),
-    it gives the item up, and the rest goes on.
+    it gives the item up, and the rest goes on. It blames whatever lay with that worker, also what only waited there:
+    so the items given up are tried once more at the end, each alone, and only one that fails alone is lost.
 
     Args:
         function: Must be picklable; the workers must be able to import it.
@@ -70,10 +71,16 @@ def on_dask(
         run = joblib.Parallel(
             backend=_backend(client), n_jobs=-1, batch_size=1, return_as="generator_unordered"
         )
-        jobs = (joblib.delayed(_Numbered(function, number))(item) for number, item in enumerate(items))
+        jobs = [joblib.delayed(_Numbered(function, number))(item) for number, item in enumerate(items)]
+        given_up = []
         try:
             for number, result in run(jobs):
-                yield items[number], result
+                if isinstance(result, WorkerDied):
+                    given_up.append(number)
+                else:
+                    yield items[number], result
+            for number in sorted(given_up):
+                yield from ((items[number], result) for _, result in run([jobs[number]]))
         except ModuleNotFoundError as cause:
             raise InputError(
                 f"the Dask workers at {address} cannot import {cause.name}; start them in an environment in which "
@@ -99,10 +106,17 @@ class _Numbered:
 
 
 def _backend(client: Any) -> Any:
-    """joblib's Dask backend, but for tasks that Dask gives up: of those joblib is never told, and waits forever."""
+    """joblib's Dask backend, mended in two places.
+
+    Of tasks that Dask gives up joblib is never told, and waits forever. And where one worker is left, joblib would
+    run the items in this process, where one that kills its worker would kill the whole run.
+    """
     from joblib._dask import DaskDistributedBackend
 
     class Backend(DaskDistributedBackend):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
+
         async def _collect(self) -> None:
             while self._continue:
                 async for future, result in self.waiting_futures:

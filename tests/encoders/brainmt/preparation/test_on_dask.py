@@ -75,6 +75,17 @@ def test_an_item_that_kills_every_worker_of_a_cluster_is_lost_alone(cluster):
     assert isinstance(found[die], WorkerDied) and "several workers died" in found[die].how
 
 
+def test_the_items_of_a_cluster_with_one_worker_run_there_and_not_here(cluster):
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        left = sorted(client.scheduler_info()["workers"])[1:]
+        client.retire_workers(left, close_workers=False, remove=True)
+        pid = "__import__('os').getpid()"
+        assert os.getpid() not in {found for _, found in on_dask(eval, [pid, pid], address=cluster)}
+
+
 def test_a_cluster_that_is_not_there_is_one_sentence():
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         connect("tcp://127.0.0.1:9", patience=0.5)
