@@ -17,7 +17,7 @@ from encoders.genetics.haplotypes import (
     window_haplotypes,
 )
 from encoders.genetics.reference import Reference, some
-from encoders.genetics.variants import PhasedVariants
+from encoders.genetics.variant_source import VariantSource, open_variants
 from encoders.genetics.windows import place_windows, read_windows
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
@@ -99,7 +99,7 @@ def read_genomes(
         InputError: E_SAMPLE (nobody in common), E_CONTIG, E_REF, E_UNPHASED, E_NRICH, E_VCF, E_INDEX, or
             E_DEGENERATE (a gene without differences between people).
     """
-    with Reference(reference) as fasta, PhasedVariants(variants) as vcf:
+    with Reference(reference) as fasta, open_variants(variants, reference=fasta) as vcf:
         placed = place_windows(read_windows(windows), fasta, max_n_share=max_n_share)
         known = set(vcf.samples)
         kept = [name for name in people if name in known]
@@ -145,7 +145,7 @@ def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path]) -> Genomes:
     )
 
 
-def _nobody(people: list[str], vcf: PhasedVariants) -> InputError:
+def _nobody(people: list[str], vcf: VariantSource) -> InputError:
     near = [
         f"{name!r} and {match[0]!r}"
         for name in people[:50]
@@ -160,7 +160,7 @@ def _nobody(people: list[str], vcf: PhasedVariants) -> InputError:
     )
 
 
-def _ref_differs(check: RefCheck, fasta: Reference, vcf: PhasedVariants) -> InputError:
+def _ref_differs(check: RefCheck, fasta: Reference, vcf: VariantSource) -> InputError:
     builds = build_of(vcf.lengths), build_of(fasta.lengths)
     if all(builds) and builds[0] != builds[1]:
         hint = f"by contig lengths the variants are {builds[0]} and the FASTA is {builds[1]}"

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int16, Int32
 
+from encoders.genetics.records import MISSING, Records
 from encoders.genetics.reference import Reference
-from encoders.genetics.variants import MISSING, PhasedVariants, Records
+from encoders.genetics.variant_source import VariantSource
 from encoders.genetics.windows import Window
 from encoders.runs.errors import InputError
 
@@ -62,7 +63,7 @@ class RefCheck:
 def window_haplotypes(
     window: Window,
     reference: Reference,
-    variants: PhasedVariants,
+    variants: VariantSource,
     people: list[str],
     *,
     missing: str,
@@ -259,7 +260,7 @@ def _usable(
     return usable, counts
 
 
-def _refuse_unphased(records: Records, window: Window, variants: PhasedVariants) -> None:
+def _refuse_unphased(records: Records, window: Window, variants: VariantSource) -> None:
     if not records.unphased.any():
         return
     het = (records.calls[:, :, 0] != records.calls[:, :, 1]).sum()

@@ -8,45 +8,24 @@ Glossary: R records · S people · 2 haplotypes.
 
 import re
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int16
+from jaxtyping import Int16
 
 from encoders.genetics.contigs import find_contig, spellings
 from encoders.genetics.htslib import pysam, quiet_htslib
+from encoders.genetics.records import MISSING, Dosages, Records, dosages_of
 from encoders.genetics.reference import BGZF_MAGIC, some
 from encoders.genetics.vcf_index import usable_index
 from encoders.runs.errors import InputError
 
+__all__ = ["MISSING", "PhasedVariants", "Records"]
+
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # the empty last block
-MISSING = -1
 
 _CONTIG = re.compile(r"##contig=<(?:[^>]*,)?ID=([^,>]+)(?:.*?,length=(\d+))?", re.IGNORECASE)
 _ALLELE = re.compile(r"\.|\d+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Records:
-    """The records that overlap a stretch of a contig, in file order.
-
-    Args:
-        positions: 0-based position of the first base of REF, per record.
-        alleles: REF first, then ALT, as the file spells them, per record.
-        calls: (R, S, 2) index of the allele on each haplotype; -1 if missing.
-        unphased: (R, S) heterozygous (or half missing) without phase.
-        haploid: (R, S) one allele only, which both haplotypes then carry.
-    """
-
-    positions: list[int]
-    alleles: list[tuple[str, ...]]
-    calls: Int16[np.ndarray, "R S 2"]
-    unphased: Bool[np.ndarray, "R S"]
-    haploid: Bool[np.ndarray, "R S"]
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
 
 class PhasedVariants:
@@ -153,6 +132,10 @@ class PhasedVariants:
             unphased=decoded[:, :, 2].astype(bool),
             haploid=decoded[:, :, 3].astype(bool),
         )
+
+    def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:
+        """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase."""
+        return dosages_of(self.fetch(contig, start, end, people))
 
     def _open(self) -> tuple[list[str], list[str]]:
         """Open the file with an index that belongs to it; returns header lines and contigs with records."""
