@@ -29,17 +29,27 @@ _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
 class WindowHaplotypes:
     """The distinct sequences of one window and who carries which.
 
+    Two haplotypes are one sequence if both their bases and their focus are the same.
+
     Args:
         window: Where.
         sequences: U distinct sequences; the first is the reference's, whether anyone carries it or not.
         index: (S, 2) row of ``sequences`` for both haplotypes of each person.
         counts: How many records and calls were used or left out, by name.
+        focus: Per sequence the stretch [start, end) of its bases that is pooled, in the direction in which it
+            is given to the encoder; all of it if left out.
     """
 
     window: Window
     sequences: list[str]
     index: Int32[np.ndarray, "S 2"]
     counts: Counter[str]
+    focus: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.focus:
+            object.__setattr__(self, "focus", [(0, len(bases)) for bases in self.sequences])
+        assert len(self.focus) == len(self.sequences)
 
     @property
     def varies(self) -> bool:

@@ -24,6 +24,8 @@ class Window:
         end: One past the last base.
         strand: "+" or "-"; sequences of "-" are reverse-complemented.
         clipped: How many bases were cut off because they lie beyond the contig.
+        focus: [start, end) within the window whose bases are pooled, such as an exon or a variant and its
+            surroundings, on the forward strand of the reference; None: all of the window.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Window:
     end: int
     strand: str = "+"
     clipped: int = 0
+    focus: tuple[int, int] | None = None
 
     @property
     def gene(self) -> str:
