@@ -30,9 +30,9 @@ def main(config: ExportStatic) -> int:
         redo=config.redo,
     )
     if config.control is not None:
-        from encoders.brainmt.control_study import make_control_study
+        from encoders.runs.control_study import make_control_study
 
-        control = make_control_study(study, target, config.control)
+        control = make_control_study(study, target, config.control, replaced="brain")
         print(f"control: {control.folder}; next: accelerate launch scripts/align.py --study {control.folder}")
     if stage.finished:
         return stage.report()

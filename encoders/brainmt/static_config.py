@@ -23,8 +23,8 @@ class ExportStatic:
         splits: Split file, needed with components only; default: the study's own.
         block_mm: Average voxels over cubes of this edge in mm, so that many people fit into memory; 0 keeps voxels.
         components: Principal components kept (count), fitted on the training people of the split alone; 0 for none.
-        control: Folder of a study to make for the control: people, split and genome vectors are links to this study's,
-            the brain vectors are these, so that align, evaluate and report run there unchanged.
+        control: Folder of a study to make for the control: people, split, settings and genome vectors are links to this
+            study's, the brain vectors are these, so that align, evaluate and report run there unchanged.
         redo: Discard earlier vectors made with other options.
     """
 
