@@ -15,6 +15,7 @@ layer. Leaving that out gives another model that is just as equivariant, so no s
 Glossary: B batch · L bases · D width of one strand · V tokens.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,19 @@ class CaduceusConfig:
     def kind(self) -> str:
         """ "ps" or "ph"."""
         return "ps" if self.rcps else "ph"
+
+    def operations(self, length: int) -> float:
+        """Floating-point operations for one sequence of ``length`` bases, both strands.
+
+        A multiplication and an addition count as two. Counted are the projections, the convolution and the
+        scan (per channel and number of state: a product, an exponential and two products and a sum for the
+        new state, a product and a sum for reading it); norms, gates and residuals are left out, below 2 % at
+        the released widths.
+        """
+        inner, rank = self.expand * self.dim, math.ceil(self.dim / 16)
+        shared = 2 * self.dim * 3 * inner  # in_proj to x and z, out_proj
+        own = 2 * inner * (self.conv_width + rank + 2 * self.state_dim + rank) + 7 * inner * self.state_dim
+        return 2.0 * length * self.num_layers * (shared + 2 * own)
 
     @classmethod
     def from_hub(cls, content: dict[str, Any], source: str) -> "CaduceusConfig":

@@ -68,6 +68,20 @@ def hub_names(config: CaduceusConfig) -> dict[str, str]:
     return names
 
 
+def read_config(folder: Path) -> tuple[CaduceusConfig, bool]:
+    """Read config.json: the architecture, and whether it says that the weights are random.
+
+    Raises:
+        InputError: it is not readable, or not that of a Caduceus.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:
+        raise InputError(f"{path} is not readable ({cause}); a Caduceus config.json was wanted") from cause
+    return CaduceusConfig.from_hub(content, str(path)), RANDOM_MARK in content
+
+
 def load_caduceus(folder: Path) -> tuple[CaduceusModel, bool]:
     """Read config.json and model.safetensors of a folder in the hub's layout.
 
@@ -77,14 +91,8 @@ def load_caduceus(folder: Path) -> tuple[CaduceusModel, bool]:
     Raises:
         InputError: unreadable files, tensors missing, left over, of another shape or not finite.
     """
-    config_path, weights_path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
-    try:
-        content = json.loads(config_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
-        raise InputError(
-            f"{config_path} is not readable ({cause}); a Caduceus config.json was wanted"
-        ) from cause
-    config = CaduceusConfig.from_hub(content, str(config_path))
+    config, is_random = read_config(folder)
+    weights_path = Path(folder) / "model.safetensors"
     try:
         with safe_open(weights_path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -95,7 +103,7 @@ def load_caduceus(folder: Path) -> tuple[CaduceusModel, bool]:
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         model = CaduceusModel(config)
     model.load_state_dict(_ours(model, stored, config, weights_path), assign=True)
-    return model.eval().requires_grad_(False), RANDOM_MARK in content
+    return model.eval().requires_grad_(False), is_random
 
 
 def write_random_checkpoint(

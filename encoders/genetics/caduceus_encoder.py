@@ -7,6 +7,7 @@ Glossary: N sequences · D numbers of a vector.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ from jaxtyping import Float32
 
 from encoders.genetics.batches import batches
 from encoders.genetics.caduceus import CaduceusModel
-from encoders.genetics.caduceus_checkpoint import load_caduceus
-from encoders.genetics.sequence_encoder import Pool
+from encoders.genetics.caduceus_checkpoint import load_caduceus, read_config
+from encoders.genetics.encoder_choice import EncoderFacts
+from encoders.genetics.sequence_encoder import DTYPES, Pool, refuse_longer, stretches
 from encoders.genetics.tokenizer import POLICY, encode_bases
 from encoders.runs.artifact import file_sha256
 from encoders.runs.errors import InputError
@@ -33,27 +35,37 @@ class Caduceus:
     Args:
         files: The folder with its files, and what it is called.
         device: Where it runs.
+        dtype: "fp32" or "bf16"; the states of the scan, and all means, are fp32 either way.
         batch_bases: Bases per batch, which bounds memory; at least one sequence is taken.
 
     Raises:
         InputError: the files are not a complete Caduceus, or the loaded model treats the strands differently.
     """
 
+    pads = False
+
     def __init__(
-        self, files: ModelFiles, *, device: torch.device | str = "cpu", batch_bases: int = 16384
+        self,
+        files: ModelFiles,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: str = "fp32",
+        batch_bases: int = 16384,
     ) -> None:
         model, self.random_weights = load_caduceus(files.folder)
-        self.model: CaduceusModel = model.to(device)
+        self.model: CaduceusModel = model.to(device=device, dtype=getattr(torch, DTYPES[dtype]))
         self.batch_bases = batch_bases
-        self.name = f"caduceus-{model.config.kind}"
-        self.dim = model.config.dim
+        self.max_workers = torch.get_num_threads()  # operations too short to be shared out over cores
+        facts = caduceus_facts(files)
+        self.name, self.dim, self.context = facts.name, facts.dim, facts.context
+        self.operations = facts.operations
         self.identity: dict[str, Any] = {
             "encoder": self.name,
             "architecture": dataclasses.asdict(model.config),
             "weights_sha256": file_sha256(files.folder / "model.safetensors"),
             "tokens": POLICY,
             "strands": STRAND_RULE[model.config.kind],
-            "dtype": "float32",
+            "dtype": DTYPES[dtype],
         }
         self._check_strands(files)
 
@@ -70,16 +82,18 @@ class Caduceus:
             pool: "mean" over all bases, or one (start, end) stretch of bases per sequence.
 
         Raises:
+            InputError: E_CONTEXT, a sequence is longer than the context.
             ValueError: an empty sequence or stretch, or an unknown kind of pooling.
         """
-        spans = _spans(sequences, pool)
+        refuse_longer(sequences, self.context, self.name)
+        spans = stretches(sequences, pool)
         vectors = np.empty((len(sequences), self.dim), np.float32)
         for rows in batches(sequences, self.batch_bases):
             ids = encode_bases([sequences[row] for row in rows]).to(self.device)
             with torch.inference_mode():
-                features = self.model.features(ids)
+                features = self.model.features(ids).float()
                 pooled = [f[slice(*spans[row])].mean(dim=0) for f, row in zip(features, rows, strict=True)]
-            vectors[rows] = torch.stack(pooled).float().cpu().numpy()
+            vectors[rows] = torch.stack(pooled).cpu().numpy()
         return vectors
 
     def _check_strands(self, files: ModelFiles) -> None:
@@ -95,16 +109,18 @@ class Caduceus:
             )
 
 
-def _spans(sequences: Sequence[str], pool: Pool) -> list[tuple[int, int]]:
-    if pool == "mean":
-        spans = [(0, len(sequence)) for sequence in sequences]
-    elif isinstance(pool, str):
-        raise ValueError(f"pool {pool!r}; 'mean' or one (start, end) per sequence was wanted")
-    else:
-        spans = list(pool)
-    for (start, end), sequence in zip(spans, sequences, strict=True):
-        if not 0 <= start < end <= len(sequence):
-            raise ValueError(
-                f"stretch {start}-{end} of a sequence of {len(sequence)} bases; it must hold bases"
-            )
-    return spans
+def caduceus_facts(files: ModelFiles) -> EncoderFacts:
+    """What config.json and the name say; no weights are read.
+
+    config.json does not tell the length that a model was trained on, the hub's names do
+    (`..._seqlen-131k_...`). A model without it in its name has no limit: it is a recurrence, which takes any
+    length.
+    """
+    config, _ = read_config(files.folder)
+    trained = re.search(r"seqlen-(\d+)k(?![a-z0-9])", files.name)
+    return EncoderFacts(
+        name=f"caduceus-{config.kind}",
+        dim=config.dim,
+        context=int(trained[1]) * 1024 if trained else None,
+        operations=config.operations,
+    )

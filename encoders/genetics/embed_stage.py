@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from encoders.genetics.cache import VectorCache
-from encoders.genetics.caduceus_encoder import Caduceus
 from encoders.genetics.config import EmbedGenome
 from encoders.genetics.embed import embed_sequences, genome_vectors
+from encoders.genetics.encoder_choice import find_model, load_encoder
 from encoders.genetics.genomes import Genomes, cohort_genomes
+from encoders.genetics.sequence_encoder import SequenceEncoder
 from encoders.runs.artifact import PRIVATE, write_text
 from encoders.runs.errors import InputError
-from encoders.runs.hub import ModelFiles, resolve_model
+from encoders.runs.hub import ModelFiles
 from encoders.runs.study import Study
 
 
@@ -29,7 +30,7 @@ class Ready:
     """
 
     genomes: Genomes
-    encoder: Caduceus
+    encoder: SequenceEncoder
     files: ModelFiles
 
 
@@ -46,10 +47,10 @@ def read_inputs(config: EmbedGenome, inputs: Mapping[str, Path], model: str) -> 
     """
     device = _device(config.device)
     genomes = cohort_genomes(config, inputs)
-    files = resolve_model(model, revision=config.revision)
+    files, _ = find_model(model, revision=config.revision)
     return Ready(
         genomes=genomes,
-        encoder=Caduceus(files, device=device, batch_bases=config.batch_bases),
+        encoder=load_encoder(files, device=device, batch_bases=config.batch_bases),
         files=files,
     )
 
@@ -64,7 +65,7 @@ def embed_genome(config: EmbedGenome, study: Study, ready: Ready) -> dict[str, A
     """
     genomes, encoder, files = ready.genomes, ready.encoder, ready.files
     cache = VectorCache(study.path("haplotypes"), encoder.identity | {"pool": "mean"}, encoder.dim)
-    workers = torch.get_num_threads() if encoder.device.type == "cpu" else 1
+    workers = encoder.max_workers if encoder.device.type == "cpu" else 1
     embedded = embed_sequences(genomes, encoder, cache, batch_bases=config.batch_bases, workers=workers)
     vectors = genome_vectors(
         genomes,

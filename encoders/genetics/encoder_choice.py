@@ -1,0 +1,154 @@
+"""Which encoder a model folder or a hub repository holds, and the one door to load it.
+
+A kind is recognised by what config.json says and by the names of the files. Everything else about it lies in
+its own module, imported when it is needed: no kind costs a run of another anything, and asking costs no torch.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from encoders.genetics.sequence_encoder import SequenceEncoder
+from encoders.runs.errors import InputError
+from encoders.runs.hub import ModelFiles, resolve_model
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One row of the table of encoders.
+
+    Args:
+        name: What messages call it.
+        recognises: (parsed config.json or {}, names of all files) -> whether it is this kind.
+        files: Names of files it is made of, `*` stands for anything; those that exist are fetched, no other.
+        encoder: `module:class`; the class takes (files, device, dtype, batch_bases).
+        facts: `module:function`, (files) -> :class:`EncoderFacts`, from the configuration alone.
+    """
+
+    name: str
+    recognises: Callable[[dict[str, Any], frozenset[str]], bool]
+    files: tuple[str, ...]
+    encoder: str
+    facts: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFacts:
+    """What a plan needs to know of an encoder whose weights were not read.
+
+    Args:
+        name: Kind.
+        dim: Numbers of a vector.
+        context: Most bases of one sequence; None: any.
+        operations: Floating-point operations for one sequence of so many bases, both strands.
+    """
+
+    name: str
+    dim: int
+    context: int | None
+    operations: Callable[[int], float]
+
+
+KINDS = (
+    Kind(
+        name="Caduceus",
+        recognises=lambda config, names: config.get("model_type") == "caduceus",
+        files=(CONFIG, "model.safetensors"),
+        encoder="encoders.genetics.caduceus_encoder:Caduceus",
+        facts="encoders.genetics.caduceus_encoder:caduceus_facts",
+    ),
+)
+
+
+def find_model(
+    model: str, *, revision: str | None = None, option: str = "--model"
+) -> tuple[ModelFiles, Kind]:
+    """Find, or download, the files of a model of any known kind.
+
+    Args:
+        model: A folder, or a hub id `owner/name`.
+        revision: Commit, tag or branch on the hub.
+        option: The option that a user gave the model with, for messages.
+
+    Raises:
+        InputError: no such model, no network, an unknown kind, or files missing.
+    """
+    files = resolve_model(model, files=(CONFIG,), revision=revision, option=option)
+    kind = kind_of(files)
+    return resolve_model(model, files=kind.files, revision=files.revision, option=option), kind
+
+
+def kind_of(files: ModelFiles) -> Kind:
+    """The row of the table that a folder belongs to.
+
+    Raises:
+        InputError: none.
+    """
+    path = files.folder / CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as cause:
+        raise InputError(f"{path} is not readable ({cause}); a model's config.json was wanted") from cause
+    names = frozenset(p.name for p in files.folder.iterdir())
+    for kind in KINDS:
+        if isinstance(content, dict) and kind.recognises(content, names):
+            return kind
+    raise InputError(
+        f"{files.name} is none of the known genome models ({', '.join(kind.name for kind in KINDS)}): {path.name} "
+        f"says model_type = {content.get('model_type') if isinstance(content, dict) else content!r}"
+    )
+
+
+def encoder_files(folder: Path) -> list[Path]:
+    """The files of a model folder that decide its vectors, in order of name.
+
+    Raises:
+        InputError: the folder holds no known kind of model.
+    """
+    kind = kind_of(ModelFiles(folder=Path(folder), name=Path(folder).name))
+    return sorted({path for pattern in kind.files for path in Path(folder).glob(pattern)})
+
+
+def load_encoder(
+    model: str | ModelFiles,
+    *,
+    revision: str | None = None,
+    device: Any = "cpu",
+    dtype: str = "fp32",
+    batch_bases: int = 16384,
+) -> SequenceEncoder:
+    """Load a frozen encoder, whatever its kind.
+
+    Args:
+        model: A folder, a hub id, or files that were found already.
+        revision: Commit, tag or branch on the hub.
+        device: Where it runs, a torch.device or its name.
+        dtype: "fp32" or "bf16".
+        batch_bases: Bases per batch, which bounds memory; at least one sequence is taken.
+
+    Raises:
+        InputError: no such model, an unknown kind, or weights that are not those of their configuration.
+    """
+    if isinstance(model, ModelFiles):
+        files, kind = model, kind_of(model)
+    else:
+        files, kind = find_model(model, revision=revision)
+    return _attribute(kind.encoder)(files, device=device, dtype=dtype, batch_bases=batch_bases)
+
+
+def encoder_facts(model: str | ModelFiles, *, revision: str | None = None) -> EncoderFacts:
+    """What the configuration alone says; no weights are fetched or read."""
+    files = (
+        model if isinstance(model, ModelFiles) else resolve_model(model, files=(CONFIG,), revision=revision)
+    )
+    return _attribute(kind_of(files).facts)(files)
+
+
+def _attribute(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
