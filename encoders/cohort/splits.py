@@ -132,10 +132,14 @@ def make_split(
     test_fraction: float,
     stratify: Iterable[str] = (),
     num_folds: int = 0,
+    units: Mapping[str, str] | None = None,
+    test: Iterable[str] = (),
     seed: int = 42,
     grouped_by: str = "",
 ) -> Split:
-    """Deal groups to train, validation and test, and once more to folds.
+    """Deal groups to train, validation and test, and once more to folds, as scikit-learn's StratifiedGroupKFold does.
+
+    (That one knows folds of equal size only, and no hold-out of 15 %.)
 
     Args:
         cohort: The people.
@@ -144,6 +148,9 @@ def make_split(
         test_fraction: Share of people held out.
         stratify: Columns whose joint levels are balanced over the folds; absent columns are left out.
         num_folds: Folds of the cross-validation; 0 for none.
+        units: Id -> what is dealt whole where that is larger than a group, such as a site; no group may lie in two.
+        test: These people are held out, and the others dealt to train and validation; ``val_fraction`` is then a share
+            of the others.
         seed: Seed of the order in which groups of one size are dealt.
         grouped_by: Where the groups come from, in words.
 
@@ -151,6 +158,9 @@ def make_split(
         InputError: fractions or folds that leave nobody somewhere.
     """
     wanted = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    test = set(test)
+    if test:
+        wanted = {"train": 1 - val_fraction, "val": val_fraction}
     if min(wanted.values()) <= 0:
         raise InputError(
             f"fractions leave {wanted['train']:.2f} of the people for training; every fold needs some"
@@ -159,14 +169,19 @@ def make_split(
         raise InputError(f"num_folds is {num_folds}; give 0 for none, or at least {FEWEST_FOLDS}")
     columns = [name for name in stratify if name in cohort.frame]
     strata = dict(zip(cohort.ids, map(tuple, cohort.frame[columns].astype(str).to_numpy()), strict=True))
-    dealt = _deal(cohort, groups, wanted, strata, seed)
+    units = groups if units is None else units
+    rest = [name for name in cohort.ids if name not in test]
+    dealt = _deal(cohort, rest, units, wanted, strata, seed)
+    if test:
+        dealt["test"] = [name for name in cohort.ids if name in test]
     shares = {str(k): 1 / num_folds for k in range(num_folds)}
-    folds = list(_deal(cohort, groups, shares, strata, seed).values()) if shares else []
+    folds = list(_deal(cohort, cohort.ids, units, shares, strata, seed).values()) if shares else []
     return Split(**dealt, groups=dict(groups), seed=seed, grouped_by=grouped_by, folds=folds)
 
 
 def _deal(
     cohort: Cohort,
+    people: list[str],
     groups: Mapping[str, str],
     wanted: Mapping[str, float],
     strata: Mapping[str, tuple[str, ...]],
@@ -174,15 +189,15 @@ def _deal(
 ) -> dict[str, list[str]]:
     """Largest groups first, each to the fold that lacks most of its strata; ``wanted`` are the folds' shares."""
     members: dict[str, list[str]] = {}
-    for name in cohort.ids:
+    for name in people:
         members.setdefault(groups[name], []).append(name)
     order = list(members)
     np.random.default_rng(seed).shuffle(order)
     order.sort(key=lambda group: -len(members[group]))  # stable: the shuffle decides among equals
 
     total: dict[tuple[str, ...], int] = {}
-    for stratum in strata.values():
-        total[stratum] = total.get(stratum, 0) + 1
+    for name in people:
+        total[strata[name]] = total.get(strata[name], 0) + 1
     dealt = {fold: dict.fromkeys(total, 0) for fold in wanted}
     size = dict.fromkeys(wanted, 0)
 
@@ -191,7 +206,7 @@ def _deal(
             (wanted[fold] * total[s] - dealt[fold][s]) / (wanted[fold] * total[s])
             for s in (strata[name] for name in members[group])
         )
-        return by_stratum / len(members[group]), wanted[fold] * len(strata) - size[fold]
+        return by_stratum / len(members[group]), wanted[fold] * len(people) - size[fold]
 
     folds: dict[str, list[str]] = {fold: [] for fold in wanted}
     for group in order:
@@ -202,10 +217,10 @@ def _deal(
         size[chosen] += len(members[group])
     if empty := [fold for fold in wanted if not folds[fold]]:
         raise InputError(
-            f"{cohort.path}: {len(cohort.ids)} people in {len(members)} families leave the fold(s) {', '.join(empty)} "
+            f"{cohort.path}: {len(people)} people in {len(members)} units that are not cut leave the fold(s) {', '.join(empty)} "
             f"empty; add people or change the fractions"
         )
-    position = {name: i for i, name in enumerate(cohort.ids)}
+    position = {name: i for i, name in enumerate(people)}
     return {fold: sorted(names, key=position.__getitem__) for fold, names in folds.items()}
 
 
