@@ -1,12 +1,17 @@
 """Options of `scripts/embed_genome.py`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from encoders.genetics.strategies import Combine, GenesAs, Pooling, Strategy, Tokens, find_strategy
 from encoders.runs.errors import InputError
 from encoders.runs.study import DEMO
 
+STEPS = ("tokens", "pooling", "combine", "genes_as", "pca")
+# what cannot change the result: where and how it is computed
+HOW = ("plan", "device", "batch_bases", "cache", "cache_gb", "shard")
 EXAMPLE_MODEL = "kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16"
 
 
@@ -24,15 +29,40 @@ class EmbedGenome:
         model: Caduceus weights: a folder in the Hugging Face layout, or a hub id such as
             kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16; default: the study's own folder.
         revision: Commit, tag or branch of the hub id; a full commit hash pins it.
-        pooling: "difference": mean over the bases of a haplotype minus that of the reference haplotype;
-            "mean": the mean alone, which is mostly locus identity.
-        combine: How two haplotypes become one vector, whichever comes first: "mean", or "mean_absdiff", which
-            appends their absolute difference (twice as wide).
+        strategy: A named way of pooling, which sets tokens, pooling, combine, genes_as and pca:
+            genetics_gene_fm_pca512_v1 (token mean, exon mean, gene mean, genes in file order, PCA 512),
+            neurohelix_difference_v1 (the defaults), neurohelix_two_haplotypes_v1, neurohelix_last_token_v1,
+            neurohelix_gene_max_v1.
+        tokens: "focus" (default): mean over the stretch that a window names (an exon, a variant and its
+            surroundings), or all of it; "window": mean over all of it; "last": the last position of each
+            strand, for models that read in one direction.
+        pooling: "difference" (default): the vector of a haplotype minus that of the reference haplotype;
+            "mean": the vector alone, which is mostly locus identity.
+        combine: How two haplotypes become one vector, whichever comes first: "mean" (default), or
+            "mean_absdiff", which appends their absolute difference (twice as wide).
+        genes_as: Genes "concatenated" (default) in the order of the file, "averaged", or their "max". Windows
+            (exons) of one gene are averaged before.
+        pca: Principal components, fitted on the training people of the split only; 0 (default) for none.
+        pca_from: Apply the components of an earlier run (its vectors/genetics_pca.safetensors) instead, e.g.
+            to new people.
+        splits: Split file; default: the study's own. The PCA needs it; the overlap of haplotypes between train
+            and test is reported where there is one.
+        keep_levels: Also write the vectors of windows and of genes before they are put together.
         missing: A missing genotype becomes the letter N ("n") or the reference ("reference").
         max_n_share: Largest share of N bases a window of the reference may have, 0 to 1.
+        long_windows: Windows longer than the context of the model: "refuse", or "tile": overlapping pieces as
+            long as the context, averaged by their numbers of bases. Nothing is ever cut off.
+        tile_overlap: Bases that neighbouring tiles have in common at least; default: an eighth of the context.
+        dtype: Number format of the model: "fp32", or "bf16" (faster on GPUs, coarser).
         batch_bases: Bases per batch of the encoder, which bounds memory; on a CPU each core has a batch of its own.
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
-        plan: Print people, windows, unique sequences and ties, then stop before embedding.
+        cache: Folder of the cache of sequence vectors, which studies of one approval may share; default: the
+            study's own.
+        cache_gb: Largest size of that folder in GB (10^9 bytes); files used longest ago go first, those of this
+            run stay.
+        shard: Embed only the i-th of n parts into the cache, `i/n`, so that n jobs can share the work; then run
+            once without it.
+        plan: Print people, windows, unique sequences, ties, operations, time and cache, then stop before embedding.
         redo: Discard an earlier run with other options.
     """
 
@@ -43,12 +73,25 @@ class EmbedGenome:
     windows: Path | None = None
     model: str | None = None
     revision: str | None = None
-    pooling: Literal["difference", "mean"] = "difference"
-    combine: Literal["mean", "mean_absdiff"] = "mean"
+    strategy: str | None = None
+    tokens: Tokens | None = None
+    pooling: Pooling | None = None
+    combine: Combine | None = None
+    genes_as: GenesAs | None = None
+    pca: int | None = None
+    pca_from: Path | None = None
+    splits: Path | None = None
+    keep_levels: bool = False
     missing: Literal["n", "reference"] = "n"
     max_n_share: float = 0.1
+    long_windows: Literal["refuse", "tile"] = "refuse"
+    tile_overlap: int | None = None
+    dtype: Literal["fp32", "bf16"] = "fp32"
     batch_bases: int = 16384
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cache: Path | None = None
+    cache_gb: float | None = None
+    shard: str = ""
     plan: bool = False
     redo: bool = False
 
@@ -57,3 +100,49 @@ class EmbedGenome:
             raise InputError(f"max_n_share is {self.max_n_share}; a share between 0 and 1 was wanted")
         if self.batch_bases < 1:
             raise InputError(f"batch_bases is {self.batch_bases}; a number of bases above 0 was wanted")
+        if self.pca is not None and self.pca < 0:
+            raise InputError(f"pca is {self.pca}; a number of components, or 0 for none, was wanted")
+        if self.tile_overlap is not None and self.tile_overlap < 0:
+            raise InputError(f"tile_overlap is {self.tile_overlap}; a number of bases, 0 or more, was wanted")
+        if self.cache_gb is not None and self.cache_gb < 0:
+            raise InputError(f"cache_gb is {self.cache_gb}; a size in GB, 0 or more, was wanted")
+        if self.shard and (self.redo or self.plan):
+            raise InputError(
+                "--shard can be combined neither with --redo nor with --plan: what one part discards, the others "
+                "may have made; pass --redo=true to the run without --shard"
+            )
+        _ = self.part
+        self._resolve_strategy()
+
+    def _resolve_strategy(self) -> None:
+        """Fill in the steps that were left open, from the named strategy or from the defaults."""
+        named = find_strategy(self.strategy) if self.strategy else Strategy()
+        for step in STEPS:
+            given, wanted = getattr(self, step), getattr(named, step)
+            if given is None:
+                object.__setattr__(self, step, wanted)
+            elif self.strategy and given != wanted:
+                raise InputError(
+                    f"the strategy {self.strategy} has {step} = {wanted}, but {step} = {given} was given as well; a "
+                    f"name is never redefined: drop --{step} or --strategy"
+                )
+
+    @property
+    def steps(self) -> Strategy:
+        """The resolved steps."""
+        return Strategy(**{step: getattr(self, step) for step in STEPS})
+
+    @property
+    def strategy_name(self) -> str:
+        """The given name, or one that spells out the steps."""
+        return self.strategy or self.steps.description
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """(i, n) of ``shard``; None if everything is embedded."""
+        if not self.shard:
+            return None
+        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise InputError(f"shard is {self.shard!r}; give i/n with i from 1 to n, `2/8` say")
+        return int(found[1]), int(found[2])
