@@ -10,10 +10,8 @@ import re
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int16
-
 from encoders.genetics.contigs import find_contig, spellings
+from encoders.genetics.genotype_text import GenotypeDecoder
 from encoders.genetics.htslib import pysam, quiet_htslib
 from encoders.genetics.records import MISSING, Dosages, Records, dosages_of
 from encoders.genetics.reference import BGZF_MAGIC, some
@@ -25,7 +23,6 @@ __all__ = ["MISSING", "PhasedVariants", "Records"]
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # the empty last block
 
 _CONTIG = re.compile(r"##contig=<(?:[^>]*,)?ID=([^,>]+)(?:.*?,length=(\d+))?", re.IGNORECASE)
-_ALLELE = re.compile(r"\.|\d+")
 
 
 class PhasedVariants:
@@ -55,7 +52,6 @@ class PhasedVariants:
         self.contigs = list(dict.fromkeys([*present, *named]))
         self._present = set(present)
         self._column = {name: k for k, name in enumerate(self.samples)}
-        self._codes = _GenotypeCodes()
 
     def __enter__(self) -> "PhasedVariants":
         return self
@@ -90,48 +86,39 @@ class PhasedVariants:
         Raises:
             InputError: E_VCF for a damaged block or a malformed record, E_PLOIDY for more than two alleles.
         """
-        positions, alleles, rows = [], [], []
-        columns = [self._column[name] for name in people]
-        everyone = columns == list(range(len(self.samples)))
+        positions, alleles = [], []
+        decoder = GenotypeDecoder(len(self.samples), self._columns(people))
         for line in self._lines(contig, start, end):
-            cells = line.split("\t")
-            if len(cells) != 9 + len(self.samples) or not cells[1].isdecimal():
-                raise self._malformed(contig, cells)
-            genotypes = _genotypes(cells[8], cells[9:])
-            if genotypes is None:
-                raise InputError(
-                    f"{self.path}: the record at {contig}:{cells[1]} has no genotypes (FORMAT {cells[8]}); "
-                    f"phased genotypes (GT) were wanted",
-                    code="E_VCF",
-                )
-            if not everyone:
-                genotypes = [genotypes[k] for k in columns]
+            cells = line.split("\t", 9)
+            if len(cells) < 10 or not cells[1].isdecimal():
+                raise self._malformed(contig, cells, len(cells))
             try:
-                rows.append([self._codes[text] for text in genotypes])
+                columns = decoder.add(cells[8], cells[9])
             except ValueError as cause:
                 raise InputError(
                     f"{self.path}: the record at {contig}:{cells[1]} holds {cause}; one or two alleles per "
                     f"person were wanted",
                     code="E_PLOIDY",
                 ) from None
-            positions.append(int(cells[1]) - 1)
-            alleles.append((cells[3], *(cells[4].split(",") if cells[4] != "." else ())))
-        table = self._codes.table()
-        decoded = table[np.asarray(rows, dtype=np.int64).reshape(len(rows), len(people))]
-        for row, (position, names) in enumerate(zip(positions, alleles, strict=True)):
-            if decoded[row, :, :2].max(initial=0) >= len(names):
+            if columns is None:
                 raise InputError(
-                    f"{self.path}: the record at {contig}:{position + 1} has {len(names)} alleles, but a genotype "
-                    f"names allele {decoded[row, :, :2].max()}; repair the file",
+                    f"{self.path}: the record at {contig}:{cells[1]} has no genotypes (FORMAT {cells[8]}); "
+                    f"phased genotypes (GT) were wanted",
                     code="E_VCF",
                 )
-        return Records(
-            positions=positions,
-            alleles=alleles,
-            calls=decoded[:, :, :2],
-            unphased=decoded[:, :, 2].astype(bool),
-            haploid=decoded[:, :, 3].astype(bool),
-        )
+            if columns != len(self.samples):
+                raise self._malformed(contig, cells, 9 + columns)
+            positions.append(int(cells[1]) - 1)
+            alleles.append(_alleles(cells))
+        calls, unphased, haploid = decoder.decoded()
+        for row, highest in enumerate(calls.max(axis=(1, 2), initial=0).tolist()):
+            if highest >= len(alleles[row]):
+                raise InputError(
+                    f"{self.path}: the record at {contig}:{positions[row] + 1} has {len(alleles[row])} alleles, "
+                    f"but a genotype names allele {highest}; repair the file",
+                    code="E_VCF",
+                )
+        return Records(positions=positions, alleles=alleles, calls=calls, unphased=unphased, haploid=haploid)
 
     def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:
         """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase."""
@@ -159,50 +146,22 @@ class PhasedVariants:
             ) from cause
         return lines
 
-    def _malformed(self, contig: str, cells: list[str]) -> InputError:
+    def _columns(self, people: list[str]) -> list[int] | None:
+        """The columns of ``people``; None if they are everyone in the order of the file."""
+        columns = [self._column[name] for name in people]
+        return None if columns == list(range(len(self.samples))) else columns
+
+    def _malformed(self, contig: str, cells: list[str], found: int) -> InputError:
         at = cells[1] if len(cells) > 1 else "?"
         return InputError(
-            f"{self.path}: the record at {contig}:{at} has {len(cells)} columns, the header has "
+            f"{self.path}: the record at {contig}:{at} has {found} columns, the header has "
             f"{9 + len(self.samples)}; repair the file",
             code="E_VCF",
         )
 
 
-class _GenotypeCodes(dict):
-    """Genotype text -> row of a table (first allele, second allele, unphased, haploid), parsed when first seen.
-
-    A cohort has millions of genotypes but only a handful of different texts.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._rows: list[tuple[int, int, bool, bool]] = []
-
-    def __missing__(self, text: str) -> int:
-        found = _ALLELE.findall(text)
-        if not 1 <= len(found) <= 2:
-            raise ValueError(f"the genotype {text!r}")
-        first, second = (MISSING if allele == "." else int(allele) for allele in (found[0], found[-1]))
-        unphased = first != second and "|" not in text
-        self._rows.append((first, second, unphased, len(found) == 1 and first != MISSING))
-        self[text] = len(self._rows) - 1
-        return self[text]
-
-    def table(self) -> Int16[np.ndarray, "K 4"]:
-        return np.asarray(self._rows, dtype=np.int16).reshape(-1, 4)
-
-
-def _genotypes(layout: str, cells: list[str]) -> list[str] | None:
-    """The GT text of every person; None if the record has no GT."""
-    if layout == "GT":
-        return cells
-    fields = layout.split(":")
-    if "GT" not in fields:
-        return None
-    at = fields.index("GT")
-    if at == 0:
-        return [cell.partition(":")[0] for cell in cells]
-    return [(cell.split(":") + ["."] * len(fields))[at] for cell in cells]
+def _alleles(cells: list[str]) -> tuple[str, ...]:
+    return (cells[3], *(cells[4].split(",") if cells[4] != "." else ()))
 
 
 def _contig_lengths(header: list[str]) -> dict[str, int]:
