@@ -6,7 +6,7 @@ Glossary: R records (rows) · S people · 2 haplotypes.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16
+from jaxtyping import Bool, Float32, Int16, Int32
 
 MISSING = -1
 
@@ -21,6 +21,8 @@ class Records:
         calls: (R, S, 2) index of the allele on each haplotype; -1 if missing.
         unphased: (R, S) heterozygous (or half missing) without phase.
         haploid: (R, S) one allele only, which both haplotypes then carry.
+        phase_sets: (R, S) phase set (FORMAT PS) of each genotype, -1 where it has none; None if no record has
+            the field: all phased genotypes of a contig then belong together.
     """
 
     positions: list[int]
@@ -28,6 +30,7 @@ class Records:
     calls: Int16[np.ndarray, "R S 2"]
     unphased: Bool[np.ndarray, "R S"]
     haploid: Bool[np.ndarray, "R S"]
+    phase_sets: Int32[np.ndarray, "R S"] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
