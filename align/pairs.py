@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 
 from encoders.cohort import Cohort, Split
-from encoders.cohort.kinship import Pair
+from encoders.cohort.kinship import Pair, family_pairs
 from encoders.cohort.splits import FOLDS, crossing_pairs
 from encoders.runs import InputError
 from encoders.vectors import SubjectVectors
@@ -60,10 +60,10 @@ def pair(
     """
     check_leakage(brain, split, "brain", accept_unknown=accept_unknown)
     check_leakage(genetics, split, "genetics", accept_unknown=accept_unknown)
-    if crossing := crossing_pairs(split, related):
+    if crossing := crossing_pairs(split, [*related, *family_pairs(cohort)]):
         raise InputError(
-            f"{len(crossing)} pairs of relatives in the kinship table lie in different folds of the split, e.g. "
-            f"{crossing[0]}; make the split with the kinship table: python scripts/make_splits.py --redo=true"
+            f"{len(crossing)} pairs of relatives (kinship table or family_id) lie in different folds of the split, e.g. "
+            f"{crossing[0]}; make the split with that table: python scripts/make_splits.py --redo=true"
         )
     have = {"brain": set(brain.ids), "genetics": set(genetics.ids)}
     outside = {m: sorted(have[m] - set(split.fold_of)) for m in MODALITIES}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from encoders.cohort.config import MakeSplits
-from encoders.cohort.kinship import Pair, groups_of
+from encoders.cohort.kinship import Pair, family_pairs, groups_of
 from encoders.cohort.leaving_out import away_from_family, relatives_of, relatives_pruned
 from encoders.cohort.splits import FEWEST_FOLDS, Split, make_split
 from encoders.cohort.table import Cohort
@@ -34,7 +34,7 @@ def divide(
         cohort = Cohort(frame=cohort.frame.drop(index=list(more)), path=cohort.path)
 
     if config.prune_relatives:
-        leave(relatives_pruned(cohort.ids, [*related, *_family_pairs(cohort)]))
+        leave(relatives_pruned(cohort.ids, [*related, *family_pairs(cohort)]))
     by_site = config.by == "site" or config.leave_site_out
     sites: dict[str, str] = {}
     if by_site or config.held_out_sites:
@@ -101,14 +101,3 @@ def read_ids(path: Path) -> list[str]:
     if not names:
         raise InputError(f"{path} is empty; one subject id per line was wanted")
     return list(dict.fromkeys(names))
-
-
-def _family_pairs(cohort: Cohort) -> list[Pair]:
-    """Every pair of people with one family_id."""
-    if "family_id" not in cohort.frame:
-        return []
-    known = cohort.frame["family_id"].dropna()
-    families: dict[str, list[str]] = {}
-    for name, family in known.items():
-        families.setdefault(str(family), []).append(str(name))
-    return [(a, b) for names in families.values() for k, a in enumerate(names) for b in names[k + 1 :]]

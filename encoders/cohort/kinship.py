@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,13 @@ def groups_of(cohort: Cohort, related: Iterable[Pair] = ()) -> dict[str, str]:
     for i, component in enumerate(label):
         name_of.setdefault(int(component), ids[i])
     return {name: name_of[int(component)] for name, component in zip(ids, label, strict=True)}
+
+
+def family_pairs(cohort: Cohort) -> list[Pair]:
+    """Every pair of people with one `family_id`; none where the table has no such column."""
+    if "family_id" not in cohort.frame:
+        return []
+    families: dict[str, list[str]] = {}
+    for name, family in cohort.frame["family_id"].dropna().items():
+        families.setdefault(str(family), []).append(str(name))
+    return [pair for names in families.values() for pair in combinations(names, 2)]
