@@ -55,7 +55,7 @@ def test_an_encoder_that_does_not_say_whom_it_saw_is_refused_unless_the_user_vou
 
 
 def test_relatives_across_folds_are_refused():
-    with pytest.raises(InputError, match="1 pairs of relatives in the kinship table lie in different folds"):
+    with pytest.raises(InputError, match="1 pairs of relatives .kinship table or family_id. lie in different folds"):
         pair(_vectors(IDS), _vectors(IDS), split=SPLIT, cohort=COHORT, related=[("sub-3", "sub-11")])
 
 
