@@ -1,27 +1,27 @@
 """Personal haplotypes: reference + phased records -> the sequences of a window, each distinct one built once.
 
-Equal to `bcftools consensus -H 1` and `-H 2` (with `-M N` for missing genotypes) byte for byte, in capitals:
-records are applied in file order, and one that overlaps an earlier applied one is skipped on that haplotype
-- except an insertion or deletion whose first base is the last base of the earlier record. Sequences keep
-their natural length; those of windows on the minus strand are reverse-complemented after building.
+Equal to `bcftools consensus -H 1` and `-H 2` (with `-M N` for missing genotypes) byte for byte, in capitals: the
+rules are those of :mod:`encoders.genetics.edits`. Symbolic alleles (`<DEL>`, `*`, breakends) are skipped, counted
+and listed. Sequences keep their natural length; those of windows on the minus strand are reverse-complemented
+after building. A haplotype of which a deletion leaves nothing is empty, and so is the focus of one that has lost it.
 
-Glossary: R records · S people · U distinct sequences, of which the first is the reference.
+Glossary: R records · S people · U distinct sequences, of which the first is the reference · H = 2 S haplotypes.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int16, Int32
+from jaxtyping import Bool, Float32, Int8, Int16, Int32
 
+from encoders.genetics.edits import Edited, apply_edits, edit_of, missing_edit
+from encoders.genetics.ploidy import single_copies
 from encoders.genetics.records import MISSING, Records
 from encoders.genetics.reference import Reference
+from encoders.genetics.unphased import settle_phase
 from encoders.genetics.variant_source import VariantSource
 from encoders.genetics.windows import Window
-from encoders.runs.errors import InputError
 
-_BASES = re.compile(r"[ACGTN]+", re.IGNORECASE)
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
 
 
@@ -34,10 +34,18 @@ class WindowHaplotypes:
     Args:
         window: Where.
         sequences: U distinct sequences; the first is the reference's, whether anyone carries it or not.
-        index: (S, 2) row of ``sequences`` for both haplotypes of each person.
+        index: (S, 2) row of ``sequences`` for both haplotypes of each person; twice the same for a person with
+            one copy, so that its mean is itself and its difference 0.
         counts: How many records and calls were used or left out, by name.
         focus: Per sequence the stretch [start, end) of its bases that is pooled, in the direction in which it
             is given to the encoder; all of it if left out.
+        haploid: (S,) people with one copy, whose two entries of ``index`` are one haplotype.
+        absent: (S,) people without a copy (females and Y); their entries of ``index`` say nothing.
+        missing: (S,) missing calls, of 2 per record.
+        dosages: (S, U) copies of each sequence's allele, 0 to 2, where variants were taken one by one (see
+            :mod:`encoders.genetics.dosage_windows`); the vector of a person is then the sum over sequences of
+            dosage / 2 x (vector of the sequence - vector of the reference), and ``index`` says nothing.
+        skipped: Records with symbolic alleles that somebody carries, "contig:position REF>ALT".
     """
 
     window: Window
@@ -45,16 +53,35 @@ class WindowHaplotypes:
     index: Int32[np.ndarray, "S 2"]
     counts: Counter[str]
     focus: list[tuple[int, int]] = field(default_factory=list)
+    haploid: Bool[np.ndarray, " S"] | None = None
+    absent: Bool[np.ndarray, " S"] | None = None
+    missing: Int32[np.ndarray, " S"] | None = None
+    dosages: Float32[np.ndarray, "S U"] | None = None
+    skipped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        people = len(self.index)
+        for name, dtype in (("haploid", bool), ("absent", bool), ("missing", np.int32)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(people, dtype))
         if not self.focus:
             object.__setattr__(self, "focus", [(0, len(bases)) for bases in self.sequences])
         assert len(self.focus) == len(self.sequences)
 
     @property
+    def kinds(self) -> Int32[np.ndarray, " S"]:
+        """A number per person, equal for people with the same genome in this window."""
+        if self.dosages is not None:
+            rows = self.dosages
+        else:
+            rows = np.sort(self.index, axis=1)
+        rows = np.where(self.absent[:, None], -1, rows)
+        return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+
+    @property
     def varies(self) -> bool:
         """Whether two people differ in their pair of sequences."""
-        return len(np.unique(np.sort(self.index, axis=1), axis=0)) > 1
+        return bool(self.kinds.max(initial=0))
 
 
 @dataclass(kw_only=True)
@@ -78,6 +105,9 @@ def window_haplotypes(
     *,
     missing: str,
     check: RefCheck,
+    copies: Int8[np.ndarray, " S"] | None = None,
+    unphased: str = "refuse",
+    heterozygotes: str = "refuse",
 ) -> WindowHaplotypes:
     """Build both haplotypes of everyone in one window.
 
@@ -88,99 +118,87 @@ def window_haplotypes(
         people: Sample names, which gives the row order of ``index``.
         missing: "n": a missing genotype becomes N (on the first base of REF); "reference": it becomes REF.
         check: Collects records whose REF differs from the reference; the caller decides when to stop.
+        copies: (S,) how many copies of the window each person has; two each if left out.
+        unphased: What becomes of heterozygous genotypes without phase: "refuse", "ref_alt" or "iupac".
+        heterozygotes: What becomes of heterozygous genotypes of people with one copy: "refuse" or "missing".
 
     Raises:
-        InputError: E_UNPHASED for heterozygous genotypes without phase.
+        InputError: E_UNPHASED for heterozygous genotypes without phase, E_PLOIDY for two alleles on one copy.
     """
     contig = variants.find(window.contig, window.name)
     records = variants.fetch(contig, window.start, window.end + window.clipped, people)
-    _refuse_unphased(records, window, variants)
-    usable, counts = _usable(records, window, reference, check)
-    calls = records.calls[usable]
-    edits = [[_edit(records.alleles[r], allele) for allele in range(len(records.alleles[r]))] for r in usable]
-    positions = [records.positions[r] - window.start for r in usable]
-    for row, alleles in enumerate(edits):
-        for allele, edit in enumerate(alleles):
-            if allele and edit is None:
-                carried = calls[row] == allele
-                counts["calls_of_symbolic_alleles_skipped"] += int(carried.sum())
-                calls[row][carried] = 0
-    counts["missing_calls"] += int((calls == MISSING).sum())
+    if copies is None:
+        copies = np.full(len(people), 2, np.int8)
+    records, broken = single_copies(records, copies, heterozygotes=heterozygotes, window=window)
+    counts: Counter[str] = Counter(heterozygous_on_one_copy=broken)
+    records = settle_phase(records, window, mode=unphased, path=variants.path, counts=counts)
+    places = list(zip(records.positions, (names[0] for names in records.alleles), strict=True))
+    usable = usable_rows(places, window, reference, check, counts)
+    calls = records.calls if len(usable) == len(records) else records.calls[usable]
+    edits, calls, skipped = _edits(records, usable, calls, window, counts)
+    absent = calls == MISSING
+    per_person = absent.sum(axis=(0, 2), dtype=np.int32)
+    counts["missing_calls"] += int(per_person.sum())
     counts["haploid_calls"] += int(records.haploid[usable].sum())
-    if missing == "reference":
-        calls = np.where(calls == MISSING, np.int16(0), calls)
+    if missing == "reference" and counts["missing_calls"]:
+        calls = np.where(absent, np.int16(0), calls)
 
-    bases = reference.fetch(window.contig, window.start, window.end)
-    rows, kinds, carriers = _distinct_rows(calls)
-    sequences = {_stranded(bases, window.strand): 0}
+    written = reference.spelled(window.contig, window.start, window.end)
+    distinct = DistinctSequences(window, written)
+    rows, kinds, carriers = distinct_columns(calls)
     which = np.empty(len(kinds), np.int32)
-    for kind, alleles in enumerate(kinds):
-        chosen = [
-            (positions[r], _missing_edit(records.alleles[usable[r]]) if a == MISSING else edits[r][a])
-            for r, a in enumerate(alleles)
-            if a
-        ]
-        built, overlapping, before = apply_edits(bases, chosen)
-        counts["calls_overlapping_skipped"] += overlapping * carriers[kind]
-        counts["calls_cut_at_window_start"] += before * carriers[kind]
-        which[kind] = sequences.setdefault(_stranded(built, window.strand), len(sequences))
+    for kind, (chosen, alleles) in enumerate(kinds):
+        edited = apply_edits(written, [edits[r][a] for r, a in zip(chosen, alleles, strict=True)])
+        counts["calls_overlapping_skipped"] += edited.overlapping * carriers[kind]
+        counts["calls_cut_at_window_start"] += edited.cut * carriers[kind]
+        counts["calls_undone_by_an_insertion"] += edited.undone * carriers[kind]
+        counts["haplotypes_wholly_deleted"] += (not edited.bases) * carriers[kind]
+        which[kind] = distinct.add(edited)
     return WindowHaplotypes(
-        window=window, sequences=list(sequences), index=which[rows].reshape(-1, 2), counts=counts
+        window=window,
+        sequences=distinct.sequences,
+        focus=distinct.focus,
+        index=which[rows].reshape(-1, 2),
+        counts=counts,
+        haploid=(copies == 1) | _coded_haploid(records, usable),
+        absent=copies == 0,
+        missing=per_person,
+        skipped=skipped,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """What one allele does to the reference.
+class DistinctSequences:
+    """Sequences of a window in order of first appearance, the reference first, each with its focus.
 
     Args:
-        span: Bases of the reference it replaces.
-        bases: What it puts there, in capitals.
-        anchored: An insertion or deletion whose first base is unchanged, so that it may begin on the last base
-            of the record before it.
+        window: Where; its strand and focus decide how a sequence is given to the encoder.
+        written: Reference bases of the window.
     """
 
-    span: int
-    bases: str
-    anchored: bool
+    def __init__(self, window: Window, written: str) -> None:
+        self._window = window
+        self._rows: dict[tuple[str, tuple[int, int]], int] = {}
+        self.add(apply_edits(written, []))
 
+    @property
+    def sequences(self) -> list[str]:
+        return [bases for bases, _ in self._rows]
 
-def apply_edits(reference: str, edits: list[tuple[int, Edit]]) -> tuple[str, int, int]:
-    """Write edits into a stretch of the reference, in the given order, as bcftools consensus does.
+    @property
+    def focus(self) -> list[tuple[int, int]]:
+        return [focus for _, focus in self._rows]
 
-    Args:
-        reference: Bases of the window.
-        edits: (position relative to the window, edit), in file order.
-
-    Returns:
-        The sequence, how many edits were skipped because they overlap an earlier one, and how many begin
-        before the window, of which only the part inside is applied.
-    """
-    pieces: list[str] = []
-    done = 0  # next base of the reference that is not written yet
-    overlapping = before = 0
-    after_insertion = False
-    for at, edit in edits:
-        if at < 0:  # begins before the window: keep what lies in it
-            before += 1
-            if edit.span <= -at:
-                continue
-            edit, at = Edit(span=edit.span + at, bases=edit.bases[-at:], anchored=False), 0
-        touches = at == done - 1 and done > 0 and bool(pieces)
-        if at < done and not (touches and edit.anchored and not after_insertion):
-            overlapping += 1
-            continue
-        span = min(edit.span, len(reference) - at)
-        bases = edit.bases[:span] if span < edit.span else edit.bases
-        after_insertion = len(bases) > span
-        if touches:
-            bases = bases[1:]  # its first base is the other record's, which may have changed it
-        else:
-            pieces.append(reference[done:at])
-        pieces.append(bases)
-        done = at + span
-    pieces.append(reference[done:])
-    return "".join(pieces), overlapping, before
+    def add(self, edited: Edited) -> int:
+        """The row of a sequence, which is new or known."""
+        window, bases = self._window, edited.bases
+        focus = (0, len(bases))
+        if window.focus is not None:
+            start, end = window.focus
+            focus = edited.locate(start - window.start, end - window.start)
+        if window.strand == "-":
+            bases = reverse_complement(bases)
+            focus = (len(bases) - focus[1], len(bases) - focus[0])
+        return self._rows.setdefault((bases, focus), len(self._rows))
 
 
 def reverse_complement(bases: str) -> str:
@@ -190,8 +208,8 @@ def reverse_complement(bases: str) -> str:
 
 def diploid_kinds(windows: list[WindowHaplotypes]) -> Int32[np.ndarray, " S"]:
     """A number per person, equal for people with identical pairs of sequences in all the windows."""
-    pairs = np.concatenate([np.sort(window.index, axis=1) for window in windows], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+    kinds = np.stack([window.kinds for window in windows], axis=1)
+    return np.unique(kinds, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
 
 def tie_rate(kinds: Int32[np.ndarray, " S"]) -> float:
@@ -200,87 +218,88 @@ def tie_rate(kinds: Int32[np.ndarray, " S"]) -> float:
     return float(shared.mean())
 
 
-def _edit(alleles: tuple[str, ...], allele: int) -> Edit | None:
-    """The edit of one allele; None for symbolic ones (`<DEL>`, `*`, breakends) and for the reference."""
-    ref, alt = alleles[0].upper(), alleles[allele].upper()
-    if not allele or not _BASES.fullmatch(alt):
-        return None
-    return Edit(span=len(ref), bases=alt, anchored=_is_pure_indel(ref, alt) and ref[0] == alt[0])
-
-
-def _is_pure_indel(ref: str, alt: str) -> bool:
-    """Whether one allele is the other with some bases taken out of one place (htslib's VCF_INDEL)."""
-    short, long = sorted((ref, alt), key=len)
-    if len(short) == len(long):
-        return False
-    prefix = 0
-    while prefix < len(short) and short[prefix] == long[prefix]:
-        prefix += 1
-    return long.endswith(short[prefix:])
-
-
-def _missing_edit(alleles: tuple[str, ...]) -> Edit:
-    """N on the first base of REF; over all of REF where the record has no ALT (as bcftools 1.24 does)."""
-    span = len(alleles[0]) if len(alleles) == 1 else 1
-    return Edit(span=span, bases="N" * span, anchored=False)
-
-
-def _distinct_rows(
-    calls: Int16[np.ndarray, "R S 2"],
-) -> tuple[Int32[np.ndarray, " H"], list[list[int]], list[int]]:
-    """For each of H = 2 S haplotypes its kind; for each kind its alleles and how many carry it."""
-    columns = np.ascontiguousarray(calls.transpose(1, 2, 0).reshape(2 * calls.shape[1], calls.shape[0]))
-    kinds: dict[bytes, int] = {}
-    rows = np.fromiter(
-        (kinds.setdefault(column.tobytes(), len(kinds)) for column in columns), np.int32, len(columns)
-    )
-    alleles = [np.frombuffer(kind, calls.dtype).tolist() for kind in kinds]
-    return rows, alleles, np.bincount(rows, minlength=len(kinds)).tolist()
-
-
-def _stranded(bases: str, strand: str) -> str:
-    return reverse_complement(bases) if strand == "-" else bases
-
-
-def _usable(
-    records: Records, window: Window, reference: Reference, check: RefCheck
-) -> tuple[list[int], Counter[str]]:
-    """Which records lie on the reference and agree with it; counts of the others."""
-    counts: Counter[str] = Counter(
-        records=len(records), records_outside_fasta=0, calls_of_symbolic_alleles_skipped=0
-    )
-    if not len(records):
-        return [], counts
-    first = min(records.positions)
-    last = max(p + len(a[0]) for p, a in zip(records.positions, records.alleles, strict=True))
+def usable_rows(
+    places: list[tuple[int, str]],
+    window: Window,
+    reference: Reference,
+    check: RefCheck,
+    counts: Counter[str],
+) -> list[int]:
+    """Which records, given as (position, REF), lie on the reference and agree with it; the others are counted."""
+    counts.update(records=len(places), records_outside_fasta=0, calls_of_symbolic_alleles_skipped=0)
+    if not places:
+        return []
+    first = min(position for position, _ in places)
+    last = max(position + len(ref) for position, ref in places)
     bases = reference.fetch(window.contig, first, last)
     length = reference.lengths[window.contig]
     usable = []
-    for row, (position, alleles) in enumerate(zip(records.positions, records.alleles, strict=True)):
-        ref = alleles[0].upper()
+    for row, (position, ref) in enumerate(places):
         if position + len(ref) > length:
             counts["records_outside_fasta"] += 1
             continue
         check.checked += 1
         there = bases[position - first : position - first + len(ref)]
-        if there != ref:
-            check.wrong.append(f"{window.contig}:{position + 1} {_short(ref)}, FASTA {_short(there)}")
+        if there != ref.upper():
+            check.wrong.append(f"{window.contig}:{position + 1} {_short(ref.upper())}, FASTA {_short(there)}")
             continue
         usable.append(row)
-    return usable, counts
+    return usable
 
 
-def _refuse_unphased(records: Records, window: Window, variants: VariantSource) -> None:
-    if not records.unphased.any():
-        return
-    het = (records.calls[:, :, 0] != records.calls[:, :, 1]).sum()
-    people = int(records.unphased.any(axis=0).sum())
-    raise InputError(
-        f"{int(records.unphased.sum())} of {int(het)} heterozygous genotypes in window {window.name!r} "
-        f"({window.place}), in {people} of {records.calls.shape[1]} people, are unphased (0/1 instead of 0|1) in "
-        f"{variants.path}; phase it first, e.g. with SHAPEIT5 or Beagle",
-        code="E_UNPHASED",
+def distinct_columns(
+    calls: Int16[np.ndarray, "R S 2"],
+) -> tuple[Int32[np.ndarray, " H"], list[tuple[list[int], list[int]]], list[int]]:
+    """The kind of each haplotype; per kind its records that are not REF with their alleles; how many carry it."""
+    flat = calls.reshape(calls.shape[0], calls.shape[1] * 2)
+    varied = np.flatnonzero(flat.any(axis=1))
+    table = flat[varied]
+    if table.max(initial=0) < 128:
+        table = table.astype(np.int8)
+    columns = np.ascontiguousarray(table.T)
+    kinds: dict[bytes, int] = {}
+    rows = np.fromiter(
+        (kinds.setdefault(column.tobytes(), len(kinds)) for column in columns), np.int32, len(columns)
     )
+    chosen = []
+    for kind in kinds:
+        alleles = np.frombuffer(kind, table.dtype)
+        at = np.flatnonzero(alleles)
+        chosen.append((varied[at].tolist(), alleles[at].tolist()))
+    return rows, chosen, np.bincount(rows, minlength=len(kinds)).tolist()
+
+
+def _edits(
+    records: Records,
+    usable: list[int],
+    calls: Int16[np.ndarray, "R S 2"],
+    window: Window,
+    counts: Counter[str],
+) -> tuple[list[list], Int16[np.ndarray, "R S 2"], list[str]]:
+    """Per record (position in the window, edit) by allele, the last one for a missing call; symbolic calls are REF."""
+    edits, skipped, copied = [], [], False
+    for row, r in enumerate(usable):
+        names, at = records.alleles[r], records.positions[r] - window.start
+        of_record: list = [None]
+        for allele, name in enumerate(names[1:], 1):
+            edit = edit_of(names[0], name)
+            of_record.append((at, edit))
+            if edit is None and (carried := calls[row] == allele).any():
+                if not copied:
+                    calls, copied = calls.copy(), True
+                calls[row][carried] = 0
+                counts["calls_of_symbolic_alleles_skipped"] += int(carried.sum())
+                skipped.append(f"{window.contig}:{records.positions[r] + 1} {_short(names[0])}>{name}")
+        of_record.append((at, missing_edit(names)))  # MISSING is -1
+        edits.append(of_record)
+    return edits, calls, skipped
+
+
+def _coded_haploid(records: Records, usable: list[int]) -> Bool[np.ndarray, " S"]:
+    """People all of whose calls, where not missing, are single alleles in the file."""
+    calls, haploid = records.calls[usable], records.haploid[usable]
+    known = (calls != MISSING).all(axis=2)
+    return haploid.any(axis=0) & (haploid | ~known).all(axis=0)
 
 
 def _short(bases: str) -> str:

@@ -60,8 +60,12 @@ class Reference:
 
     def fetch(self, contig: str, start: int, end: int) -> str:
         """Bases [start, end) of a contig (0-based), in capitals; cut at the ends of the contig."""
+        return self.spelled(contig, start, end).upper()
+
+    def spelled(self, contig: str, start: int, end: int) -> str:
+        """The same with the file's own small letters (repeats)."""
         start, end = max(start, 0), min(end, self.lengths[contig])
-        return self._file.fetch(contig, start, end).upper() if start < end else ""
+        return self._file.fetch(contig, start, end) if start < end else ""
 
     def _open(self) -> tuple[pysam.FastaFile, bool]:
         with open(self.path, "rb") as file:

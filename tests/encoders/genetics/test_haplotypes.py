@@ -4,10 +4,9 @@ import time
 import numpy as np
 import pytest
 
+from encoders.genetics.edits import Edit, apply_edits
 from encoders.genetics.haplotypes import (
-    Edit,
     RefCheck,
-    apply_edits,
     diploid_kinds,
     reverse_complement,
     tie_rate,
@@ -122,7 +121,7 @@ def test_windows_inside_a_contig_equal_bcftools_on_that_region(tmp_path, files, 
     ],
 )  # fmt: skip
 def test_edits_by_hand(edits, sequence):
-    assert apply_edits("ACGTTGCA", edits)[0] == sequence
+    assert apply_edits("ACGTTGCA", edits).bases == sequence
 
 
 def test_each_distinct_sequence_appears_once_and_the_reference_first(files):
