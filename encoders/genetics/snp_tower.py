@@ -1,0 +1,264 @@
+"""The stage `embed_snps`: dosages -> filters -> principal components -> one vector per person.
+
+Glossary: V variants · S people · N training people · D numbers of a vector.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from encoders.cohort import Cohort, Split
+from encoders.genetics.common_people import nobody_in_common
+from encoders.genetics.reference import some
+from encoders.genetics.snp_components import Components, fit_components
+from encoders.genetics.snp_config import EmbedSNPs
+from encoders.genetics.snp_dosages import SNPMatrix, read_dosages
+from encoders.genetics.snp_regions import Regions, regions_of_windows, whole_contigs
+from encoders.genetics.variant_source import open_variants
+from encoders.genetics.windows import digest_windows, read_windows
+from encoders.runs.artifact import PRIVATE, content_digest, save_tensors, write_text
+from encoders.runs.errors import InputError
+from encoders.vectors import SubjectVectors
+
+KIND, FORMAT = "neurohelix.snp_components", 1
+FEWEST = 3  # training people: fewer have no components to speak of
+STRATEGY = (
+    "snp-dosage_train-frequency-standardised_pca_v1"  # a name is never redefined, it gets a new version
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SNPTower:
+    """Everything that was fitted and everybody's vectors, before anything is written.
+
+    Args:
+        people: Ids in row order of the vectors.
+        train: Ids of the people it was fitted on, sorted.
+        split: The split.
+        regions: What was read.
+        matrix: The variants that were used; its values are of ``everyone``.
+        blocks: Block -> rows of the matrix.
+        components: Block -> what was fitted.
+        left_out: Genes of whose variants none could be used.
+        unused: (id, what was found) of people without a vector.
+        vectors: (S, D) of ``people``.
+    """
+
+    people: list[str]
+    train: list[str]
+    split: Split
+    regions: Regions
+    matrix: SNPMatrix
+    blocks: dict[str, Int64[np.ndarray, " _"]]
+    components: dict[str, Components]
+    left_out: list[str]
+    unused: list[tuple[str, str]]
+    vectors: np.ndarray
+
+
+def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path]) -> SNPTower:
+    """Read and check everything, fit, and write nothing.
+
+    Args:
+        config: Options.
+        inputs: Paths of participants, splits and, unless all variants are read, windows.
+        variants: The variant files.
+
+    Raises:
+        InputError: E_SAMPLE (nobody in common, or too few to train on), E_CONTIG, E_DEGENERATE, E_MEMORY, or what the
+            reader of the variants finds.
+    """
+    listed, split = Cohort.load(inputs["participants"]).ids, Split.load(inputs["splits"])
+    with open_variants(variants) as source:
+        known, table = set(source.samples), set(listed)
+        kept = [name for name in listed if name in known]
+        if not kept:
+            raise nobody_in_common(
+                listed,
+                source.samples,
+                f"samples of {source.path}",
+                "rename one side, e.g. with bcftools reheader --samples",
+            )
+        allowed = set(split.train)
+        train = [name for name in kept if name in allowed]
+        if len(train) < FEWEST:
+            raise InputError(
+                f"{len(train)} of the {len(split.train)} training people of the split are among both the {len(listed)} "
+                f"people of the table and the {len(known)} samples of {source.path}; at least {FEWEST} were wanted; make "
+                f"the ids agree, or the split anew",
+                code="E_SAMPLE",
+            )
+        order = train + [name for name in kept if name not in allowed]
+        if config.regions == "all":
+            regions = whole_contigs(source, sex_chromosomes=config.sex_chromosomes)
+        else:
+            windows = read_windows(inputs["windows"])
+            regions = regions_of_windows(windows, source, sex_chromosomes=config.sex_chromosomes)
+        matrix = read_dosages(source, regions, order, len(train), config)
+        samples = list(source.samples)
+    blocks = (
+        _blocks(matrix, regions) if config.blocks == "gene" else {"snp": np.arange(len(matrix.positions))}
+    )
+    left_out = [gene for gene, rows in blocks.items() if not len(rows)]
+    blocks = {name: rows for name, rows in blocks.items() if len(rows)}
+    components, scores = {}, []
+    for name, rows in blocks.items():
+        values = matrix.values if len(rows) == len(matrix.values) else matrix.values[rows]
+        components[name] = fit_components(values[:, : len(train)], config.components)
+        scores.append(components[name].scores(values))
+    lacking = matrix.missing > config.max_person_missing * len(matrix.positions)
+    without = {order[k]: int(matrix.missing[k]) for k in np.flatnonzero(lacking)}
+    people = [name for name in kept if name not in without]
+    row = {name: k for k, name in enumerate(order)}
+    unused = [
+        (name, "in the table of people, not among the variants") for name in listed if name not in known
+    ]
+    unused += [
+        (name, "among the variants, not in the table of people") for name in samples if name not in table
+    ]
+    unused += [
+        (name, f"no call at {number} of the {len(matrix.positions)} variants used")
+        for name, number in without.items()
+    ]
+    if not people:
+        raise InputError(
+            f"everybody lacks more than {config.max_person_missing:.0%} of the {len(matrix.positions)} variants used; "
+            f"raise --max_person_missing",
+            code="E_DEGENERATE",
+        )
+    return SNPTower(
+        people=people,
+        train=sorted(train),
+        split=split,
+        regions=regions,
+        matrix=matrix,
+        blocks=blocks,
+        components=components,
+        left_out=left_out,
+        unused=unused,
+        vectors=np.concatenate(scores, axis=1)[[row[name] for name in people]],
+    )
+
+
+def save_tower(
+    tower: SNPTower, config: EmbedSNPs, *, vectors: Path, fitted: Path, unused: Path
+) -> dict[str, Any]:
+    """Write vectors, what was fitted, and the people left out; returns the summary of the stage."""
+    matrix = tower.matrix
+    tensors = {"positions": matrix.positions, "frequency": matrix.frequency}
+    for number, (name, rows) in enumerate(tower.blocks.items()):
+        tensors |= {f"rows.{number}": rows, f"axes.{number}": tower.components[name].axes}
+    metadata = {
+        "contigs": matrix.contigs,
+        "alleles": [list(pair) for pair in matrix.alleles],
+        "blocks": list(tower.blocks),
+    }
+    digest = save_tensors(fitted, KIND, FORMAT, tensors, metadata)
+    kept = {name: len(fit.explained) for name, fit in tower.components.items()}
+    ends = np.cumsum(list(kept.values())).tolist()
+    columns = {name: (end - kept[name], end) for name, end in zip(kept, ends, strict=True)}
+    found = SubjectVectors(
+        ids=tower.people,
+        values=tower.vectors,
+        blocks=columns,
+        provenance={
+            "encoder": "SNP dosage, principal components",
+            "weights_sha256": digest,
+            "strategy": STRATEGY,
+            "config": {
+                name: getattr(config, name)
+                for name in (
+                    "regions",
+                    "blocks",
+                    "components",
+                    "min_maf",
+                    "max_missing",
+                    "prune_r2",
+                    "prune_kb",
+                )
+            },
+            "variants": len(matrix.positions),
+            "variants_sha256": content_digest(
+                [[c, int(p)] for c, p in zip(matrix.contigs, matrix.positions, strict=True)]
+            ),
+            "windows_sha256": digest_windows(tower.regions.windows) if tower.regions.windows else None,
+            "sex_chromosomes": config.sex_chromosomes,
+            "explained_variance": _explained(tower),
+            "random_weights": False,
+            "trained_on": {"split_digest": tower.split.digest, "ids": tower.train, "complete": True},
+        },
+    )
+    found.save(vectors)
+    rows = "".join(f"{name}\t{what}\n" for name, what in tower.unused)
+    write_text(unused, "participant_id\tfound\n" + rows, mode=PRIVATE)
+    return _summary(tower, config, unused)
+
+
+def _summary(tower: SNPTower, config: EmbedSNPs, unused: Path) -> dict[str, Any]:
+    counts = dict(tower.matrix.counts)
+    read, imputed = counts.pop("variants"), counts.pop("imputed", 0)
+    used, everyone = tower.matrix.values.shape
+    outside = sum(name not in tower.split.fold_of for name in tower.people)
+    reasons = [what.partition(" ")[0] for _, what in tower.unused]
+    kept = [len(fit.explained) for fit in tower.components.values()]
+    most = [fit.most for fit in tower.components.values()]
+    same = np.unique(tower.vectors.round(4), axis=0, return_counts=True)[1]
+    rows: dict[str, Any] = {
+        "people": len(tower.people),
+        "people_in_table_without_genome": reasons.count("in"),
+        "people_with_genome_not_in_table": reasons.count("among"),
+        "people_with_too_few_calls": reasons.count("no"),
+        "people_outside_the_split": outside,
+        "list_of_people_left_out": str(unused) if tower.unused else 0,
+        "fitted_on": f"{len(tower.train)} training people",
+        "windows": len(tower.regions.windows),
+        "left_out_on_X_Y_or_MT": some(tower.regions.left_out) if tower.regions.left_out else 0,
+        "variants_read": read,
+        **{f"variants_left_out_{reason}": number for reason, number in counts.items()},
+        "variants_used": used,
+        "missing_dosages_set_to_the_mean": f"{imputed} ({imputed / (used * everyone):.2%})" if imputed else 0,
+        "genes_without_a_usable_variant": some(tower.left_out) if tower.left_out else 0,
+        "components": _told_components(kept, most, config, len(tower.train)),
+        "explained_variance_of_the_training_people": f"{_explained(tower):.1%}",
+        "tie_rate": f"{same[same > 1].sum() / len(tower.people):.1%} of people share their vector with another",
+        "vectors": f"{len(tower.people)} people x {tower.vectors.shape[1]} ({len(tower.blocks)} blocks)",
+    }
+    always = ("people", "variants_used", "tie_rate")
+    return {name: value for name, value in rows.items() if value or name in always}
+
+
+def _told_components(kept: list[int], most: list[int], config: EmbedSNPs, num_train: int) -> str:
+    per = " per gene" if config.blocks == "gene" else ""
+    number = f"{min(kept)}" if min(kept) == max(kept) else f"{min(kept)} to {max(kept)}"
+    if min(kept) >= config.components:
+        return f"{number}{per}"
+    limit = f"{min(most)}" if min(most) == max(most) else f"{min(most)} to {max(most)}"
+    return (
+        f"{number}{per}, {config.components} were asked for: {num_train} training people and the variants used allow "
+        f"no more than {limit}"
+    )
+
+
+def _explained(tower: SNPTower) -> float:
+    """Share of the training people's variance that the components hold, over all blocks."""
+    num_train = len(tower.train)
+    shares, weights = [], []
+    for name, rows in tower.blocks.items():
+        shares.append(float(tower.components[name].explained.sum()))
+        weights.append(float(tower.matrix.values[rows, :num_train].var(axis=1).sum()))
+    return round(float(np.average(shares, weights=weights)), 4)
+
+
+def _blocks(matrix: SNPMatrix, regions: Regions) -> dict[str, Int64[np.ndarray, " _"]]:
+    """Gene -> rows of the variants that overlap its windows, in file order of the genes."""
+    contigs = np.asarray(matrix.contigs)
+    ends = matrix.positions + np.array([len(ref) for ref, _ in matrix.alleles])
+    inside: dict[str, np.ndarray] = {}
+    for window in regions.windows:
+        here = (contigs == window.contig) & (matrix.positions < window.end) & (ends > window.start)
+        inside[window.gene] = inside.get(window.gene, np.zeros(len(contigs), bool)) | here
+    return {gene: np.flatnonzero(rows) for gene, rows in inside.items()}

@@ -1,0 +1,53 @@
+"""Genotype dosages and their principal components as genome vectors: what a DNA language model has to beat.
+
+python scripts/embed_snps.py --study my-study --control my-study-snps
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
+
+from encoders.genetics.snp_config import VECTORS, EmbedSNPs
+from encoders.runs import Stage, Study, command
+
+
+@command
+def main(config: EmbedSNPs) -> int:
+    study = Study(config.study)
+    given = config.variants if isinstance(config.variants, list) else [config.variants]
+    variants = [study.need("variants", path) for path in given]
+    inputs = {name: study.need(name, getattr(config, name)) for name in ("participants", "splits")}
+    if config.regions == "windows":
+        inputs["windows"] = study.need("windows", config.windows)
+    target, unused = study.folder / VECTORS, study.private / "snp_people.tsv"
+    stage = Stage(
+        "embed_snps",
+        config,
+        study=study,
+        inputs=inputs | {f"variants {path.name}": path for path in variants},
+        outputs=[target],
+        ignore=("control",),
+        redo=config.redo,
+    )
+    if config.control is not None and stage.is_main:
+        from encoders.runs.control_study import make_control_study
+
+        control = make_control_study(study, target, config.control, replaced="genetics")
+        print(f"control: {control.folder}; next: accelerate launch scripts/align.py --study {control.folder}")
+    if stage.finished:
+        return stage.report()
+    if not stage.is_main:
+        return 0  # one process does it all
+
+    from encoders.genetics.snp_tower import fit_tower, save_tower
+
+    tower = fit_tower(config, inputs, variants)  # before anything is written: a fault leaves no trace
+    stage.begin()
+    fitted = stage.folder / "components.safetensors"
+    return stage.end(**save_tower(tower, config, vectors=target, fitted=fitted, unused=unused))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
