@@ -2,7 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from encoders.runs.errors import InputError
+
+_CONTIG_LINE = re.compile(r"##contig=<(.*)>", re.IGNORECASE)
+_ID = re.compile(r"(?:^|,)ID=([^,]+)")
+_LENGTH = re.compile(r"(?:^|,)length=(\d+)", re.IGNORECASE)
 _REFSEQ = re.compile(r"NC_0000(0[1-9]|1\d|2[0-4])\.\d+", re.IGNORECASE)
 
 # Length in bases of the chromosomes of the two human builds in use (GRCh38, GRCh37).
@@ -52,6 +58,19 @@ def canonical(name: str) -> str:
     return str(int(bare)) if bare.isdecimal() and 1 <= int(bare) <= 22 else name
 
 
+# PLINK's numbers of the chromosomes that have none; XY and PAR1, PAR2 lie on X, in X's coordinates.
+_PLINK_CODES = {"23": "X", "24": "Y", "25": "X", "26": "MT", "XY": "X", "PAR1": "X", "PAR2": "X"}
+
+
+def plink_contig(code: str) -> str:
+    """The contig that a chromosome code of PLINK, BGEN or Oxford files means: `23`, `chr25`, `PAR1` -> `X`.
+
+    Other codes are returned as they are.
+    """
+    bare = code[3:] if code[:3].lower() == "chr" else code
+    return _PLINK_CODES.get(bare.upper(), code)
+
+
 def find_contig(name: str, available: Iterable[str]) -> str | None:
     """The spelling of contig ``name`` in another file: the same, else its only alias; None if absent."""
     available = list(available)
@@ -68,6 +87,26 @@ def spellings(name: str) -> str:
         return f"{name!r}"
     number = {"X": 23, "Y": 24}.get(short) or int(short)
     return f"'{short}', 'chr{short}' and 'NC_{number:06d}'"
+
+
+def no_contig(name: str, window: str, path: Path, available: list[str]) -> InputError:
+    """What to tell when a file of variants does not have the contig of a window."""
+    more = f" and {len(available) - 5} more" if len(available) > 5 else ""
+    return InputError(
+        f"window {window!r} lies on contig {name!r}, which {path} does not have (looked for {spellings(name)}; it "
+        f"has {', '.join(available[:5])}{more}); pass the variants of that contig or drop the window",
+        code="E_CONTIG",
+    )
+
+
+def header_contigs(header: Iterable[str]) -> dict[str, int | None]:
+    """Contigs of the `##contig` lines of a VCF or .pvar header, with their length where it is given."""
+    found: dict[str, int | None] = {}
+    for line in header:
+        if (match := _CONTIG_LINE.match(line)) and (name := _ID.search(match[1])):
+            length = _LENGTH.search(match[1])
+            found[name[1]] = int(length[1]) if length else None
+    return found
 
 
 def build_of(lengths: Mapping[str, int]) -> str | None:

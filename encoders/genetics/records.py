@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float32, Int16, Int32
 
 MISSING = -1
 
+Site = tuple[int, tuple[str, ...]]  # 0-based position, alleles as the file lists them
+
 
 @dataclass(frozen=True, kw_only=True)
 class Records:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from encoders.genetics.records import Dosages, Records
+from encoders.genetics.records import Dosages, Records, Site
 from encoders.genetics.reference import Reference
 from encoders.genetics.variants import PhasedVariants
 
-__all__ = ["Dosages", "Records", "VariantSource", "open_variants"]
+__all__ = ["Dosages", "Records", "Site", "VariantSource", "open_variants"]
 
 
 @runtime_checkable
@@ -24,6 +24,7 @@ class VariantSource(Protocol):
         lengths: Bases per contig, as far as the file says.
         contigs: Contigs with records, or named by the header.
         index_state: How the index was come by: "as found", "rebuilt: missing", ...
+        ref_known: Whether the file says which allele is REF; otherwise the FASTA decides.
     """
 
     path: Path
@@ -31,6 +32,11 @@ class VariantSource(Protocol):
     lengths: dict[str, int]
     contigs: list[str]
     index_state: str
+    ref_known: bool
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know about how it was read."""
 
     def find(self, contig: str, window: str) -> str:
         """The spelling of ``contig`` in this source; ``window`` is for the message.
@@ -48,6 +54,9 @@ class VariantSource(Protocol):
 
     def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:
         """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase."""
+
+    def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
+        """Positions and alleles, as listed, of the first ``limit`` records of a contig that begin before ``end``."""
 
     def close(self) -> None:
         """Close the files and remove what was made temporarily."""

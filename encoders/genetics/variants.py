@@ -6,23 +6,23 @@ everyone the reference (an unknown contig, a stale index, a truncated file) is a
 Glossary: R records · S people · 2 haplotypes.
 """
 
-import re
+import itertools
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from encoders.genetics.contigs import find_contig, spellings
+from encoders.genetics.contigs import find_contig, header_contigs, no_contig
 from encoders.genetics.genotype_text import GenotypeDecoder
 from encoders.genetics.htslib import pysam, quiet_htslib
-from encoders.genetics.records import MISSING, Dosages, Records, dosages_of
-from encoders.genetics.reference import BGZF_MAGIC, some
+from encoders.genetics.records import MISSING, Dosages, Records, Site, dosages_of
+from encoders.genetics.reference import BGZF_MAGIC
 from encoders.genetics.vcf_index import usable_index
 from encoders.runs.errors import InputError
 
 __all__ = ["MISSING", "PhasedVariants", "Records"]
 
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # the empty last block
-
-_CONTIG = re.compile(r"##contig=<(?:[^>]*,)?ID=([^,>]+)(?:.*?,length=(\d+))?", re.IGNORECASE)
 
 
 class PhasedVariants:
@@ -34,6 +34,8 @@ class PhasedVariants:
     Raises:
         InputError: E_VCF for a file that cannot be read by position, E_INDEX for one that cannot be indexed.
     """
+
+    ref_known = True
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -47,9 +49,9 @@ class PhasedVariants:
             raise
         except (OSError, ValueError) as cause:
             raise _unreadable(self.path, f"is damaged ({cause})", "copy or download it again") from cause
-        self.lengths = _contig_lengths(header)
-        named = [match[1] for line in header if (match := _CONTIG.match(line))]
-        self.contigs = list(dict.fromkeys([*present, *named]))
+        listed = header_contigs(header)
+        self.lengths = {name: length for name, length in listed.items() if length}
+        self.contigs = list(dict.fromkeys([*present, *listed]))
         self._present = set(present)
         self._column = {name: k for k, name in enumerate(self.samples)}
 
@@ -58,6 +60,13 @@ class PhasedVariants:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know about how it was read."""
+        if self.index_state == "as found":
+            return []
+        return [f"{self.path.name}: index {self.index_state}, in a temporary folder"]
 
     def close(self) -> None:
         """Close the file and remove its temporary index."""
@@ -70,14 +79,8 @@ class PhasedVariants:
         Raises:
             InputError: E_CONTIG, the file does not have it under any of its names.
         """
-        found = find_contig(contig, self.contigs)
-        if found is None:
-            raise InputError(
-                f"window {window!r} lies on contig {contig!r}, which {self.path} does not have (looked for "
-                f"{spellings(contig)}; it has {some(self.contigs)}); pass the variants of that contig or drop "
-                f"the window",
-                code="E_CONTIG",
-            )
+        if (found := find_contig(contig, self.contigs)) is None:
+            raise no_contig(contig, window, self.path, self.contigs)
         return found
 
     def fetch(self, contig: str, start: int, end: int, people: list[str]) -> Records:
@@ -124,6 +127,19 @@ class PhasedVariants:
         """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase."""
         return dosages_of(self.fetch(contig, start, end, people))
 
+    def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
+        """Positions and alleles of the first ``limit`` records of a contig that begin before ``end``."""
+        if contig not in self._present or end <= 0:
+            return []
+        found = []
+        with self._reading(contig, 0, end):
+            for record in itertools.islice(self._file.fetch(contig, 0, end), limit):
+                cells = str(record).split("\t", 5)
+                if len(cells) < 6 or not cells[1].isdecimal():
+                    raise self._malformed(contig, cells, len(cells))
+                found.append((int(cells[1]) - 1, _alleles(cells)))
+        return found
+
     def _open(self) -> tuple[list[str], list[str]]:
         """Open the file with an index that belongs to it; returns header lines and contigs with records."""
         index, self.index_state = usable_index(self.path, Path(self._scratch.name))
@@ -136,15 +152,21 @@ class PhasedVariants:
     def _lines(self, contig: str, start: int, end: int) -> list[str]:
         if contig not in self._present or start >= end:
             return []
+        with self._reading(contig, start, end):
+            return [str(record).rstrip("\n") for record in self._file.fetch(contig, start, end)]
+
+    @contextmanager
+    def _reading(self, contig: str, start: int, end: int) -> Iterator[None]:
         try:
             with quiet_htslib():
-                lines = [str(record).rstrip("\n") for record in self._file.fetch(contig, start, end)]
+                yield
+        except InputError:
+            raise
         except (OSError, ValueError) as cause:
             raise InputError(
                 f"{self.path} is damaged near {contig}:{start + 1}-{end} ({cause}); restore it from a copy",
                 code="E_VCF",
             ) from cause
-        return lines
 
     def _columns(self, people: list[str]) -> list[int] | None:
         """The columns of ``people``; None if they are everyone in the order of the file."""
@@ -162,11 +184,6 @@ class PhasedVariants:
 
 def _alleles(cells: list[str]) -> tuple[str, ...]:
     return (cells[3], *(cells[4].split(",") if cells[4] != "." else ()))
-
-
-def _contig_lengths(header: list[str]) -> dict[str, int]:
-    matches = [match for line in header if (match := _CONTIG.match(line))]
-    return {match[1]: int(match[2]) for match in matches if match[2]}
 
 
 def _samples(header: list[str], path: Path) -> list[str]:
