@@ -15,11 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoders.genetics.caduceus import CaduceusConfig, CaduceusModel
+from encoders.genetics.sequence_encoder import RANDOM_MARK
 from encoders.genetics.tokenizer import VOCAB_SIZE, complement_map
 from encoders.runs.artifact import replacing, write_text
 from encoders.runs.errors import InputError
-
-RANDOM_MARK = "random_weights_seed"  # in config.json: not trained, made by write_random_checkpoint
 
 # Of random weights. With the usual width the network is almost linear, its mean over bases little more than
 # base composition; three times wider it tells k-mers apart, and alleles in all directions of the vector.

@@ -21,7 +21,6 @@ from encoders.genetics.caduceus_checkpoint import load_caduceus, read_config
 from encoders.genetics.encoder_choice import EncoderFacts
 from encoders.genetics.sequence_encoder import DTYPES, Pool, refuse_longer, stretches
 from encoders.genetics.tokenizer import POLICY, encode_bases
-from encoders.runs.artifact import file_sha256
 from encoders.runs.errors import InputError
 from encoders.runs.hub import ModelFiles
 
@@ -62,7 +61,7 @@ class Caduceus:
         self.identity: dict[str, Any] = {
             "encoder": self.name,
             "architecture": dataclasses.asdict(model.config),
-            "weights_sha256": file_sha256(files.folder / "model.safetensors"),
+            "weights_sha256": files.sha256("model.safetensors"),
             "tokens": POLICY,
             "strands": STRAND_RULE[model.config.kind],
             "dtype": DTYPES[dtype],

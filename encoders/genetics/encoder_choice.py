@@ -25,7 +25,8 @@ class Kind:
     Args:
         name: What messages call it.
         recognises: (parsed config.json or {}, names of all files) -> whether it is this kind.
-        files: Names of files it is made of, `*` stands for anything; those that exist are fetched, no other.
+        files: Names of the files that it must have.
+        also: Names of more files that belong to it, `*` stands for anything; no other file is fetched.
         encoder: `module:class`; the class takes (files, device, dtype, batch_bases).
         facts: `module:function`, (files) -> :class:`EncoderFacts`, from the configuration alone.
     """
@@ -33,6 +34,7 @@ class Kind:
     name: str
     recognises: Callable[[dict[str, Any], frozenset[str]], bool]
     files: tuple[str, ...]
+    also: tuple[str, ...] = ()
     encoder: str
     facts: str
 
@@ -62,6 +64,14 @@ KINDS = (
         encoder="encoders.genetics.caduceus_encoder:Caduceus",
         facts="encoders.genetics.caduceus_encoder:caduceus_facts",
     ),
+    Kind(
+        name="GENERator",
+        recognises=lambda config, names: config.get("model_type") == "llama",
+        files=(CONFIG,),
+        also=("model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "vocab.txt"),
+        encoder="encoders.genetics.generator_encoder:Generator",
+        facts="encoders.genetics.generator_encoder:generator_facts",
+    ),
 )
 
 
@@ -78,9 +88,10 @@ def find_model(
     Raises:
         InputError: no such model, no network, an unknown kind, or files missing.
     """
-    files = resolve_model(model, files=(CONFIG,), revision=revision, option=option)
+    files = resolve_model(model, files=(), also=(CONFIG,), revision=revision, option=option)
     kind = kind_of(files)
-    return resolve_model(model, files=kind.files, revision=files.revision, option=option), kind
+    pinned = files.revision
+    return resolve_model(model, files=kind.files, also=kind.also, revision=pinned, option=option), kind
 
 
 def kind_of(files: ModelFiles) -> Kind:
@@ -94,7 +105,7 @@ def kind_of(files: ModelFiles) -> Kind:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as cause:
         raise InputError(f"{path} is not readable ({cause}); a model's config.json was wanted") from cause
-    names = frozenset(p.name for p in files.folder.iterdir())
+    names = files.listed | frozenset(p.name for p in files.folder.iterdir())
     for kind in KINDS:
         if isinstance(content, dict) and kind.recognises(content, names):
             return kind
@@ -111,7 +122,7 @@ def encoder_files(folder: Path) -> list[Path]:
         InputError: the folder holds no known kind of model.
     """
     kind = kind_of(ModelFiles(folder=Path(folder), name=Path(folder).name))
-    return sorted({path for pattern in kind.files for path in Path(folder).glob(pattern)})
+    return sorted({path for pattern in (*kind.files, *kind.also) for path in Path(folder).glob(pattern)})
 
 
 def load_encoder(

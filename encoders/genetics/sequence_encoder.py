@@ -18,6 +18,8 @@ Pool = str | Sequence[tuple[int, int]]
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # ours -> torch's; this module does not import torch
 
+RANDOM_MARK = "random_weights_seed"  # in a config.json: the weights are random numbers, never trained
+
 
 @runtime_checkable
 class SequenceEncoder(Protocol):
