@@ -7,6 +7,7 @@ contig: a record that disagrees later is a wrong REF, which is an error elsewher
 decided by itself.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from encoders.genetics.contigs import find_contig
@@ -15,6 +16,7 @@ from encoders.genetics.reference import Reference
 from encoders.runs.errors import InputError
 
 VOTERS = 1000  # records
+END = 2**31  # beyond every contig
 
 
 class AlleleOrder:
@@ -32,12 +34,12 @@ class AlleleOrder:
         self._habits: dict[str, str] = {}
         self.remarks: dict[str, str] = {}
 
-    def learn(self, contig: str, sites: list[Site]) -> None:
+    def learn(self, contig: str, sites: Callable[[], list[Site]]) -> None:
         """Find out the order of a contig from its first records, alleles as the file lists them."""
         if contig in self._habits:
             return
         votes = {"first": 0, "last": 0}
-        for position, alleles in sites:
+        for position, alleles in sites():
             match self._matching(contig, position, alleles):
                 case [0] if len(alleles) > 1:
                     votes["first"] += 1

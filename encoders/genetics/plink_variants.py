@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from encoders.genetics.allele_order import VOTERS, AlleleOrder, ref_first
+from encoders.genetics.allele_order import END, VOTERS, AlleleOrder, ref_first
 from encoders.genetics.contigs import find_contig, no_contig
 from encoders.genetics.plink_tables import PlinkSites, companion, read_people, told
 from encoders.genetics.records import MISSING, Dosages, Records, Site
@@ -162,7 +162,7 @@ class PlinkVariants:
     def _ref_first(self, contig: str, row: int, listed: tuple[str, ...], *, strict: bool) -> list[int]:
         if self.ref_known or len(listed) < 2:
             return list(range(len(listed)))
-        self._order.learn(contig, self.first_sites(contig, VOTERS, 2**62))
+        self._order.learn(contig, lambda: self.first_sites(contig, VOTERS, END))
         return ref_first(listed, self._order.ref_of(contig, self._sites.position(row), listed, strict=strict))
 
     def _select(
