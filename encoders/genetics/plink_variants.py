@@ -148,7 +148,8 @@ class PlinkVariants:
             order = self._ref_first(contig, row, listed, strict=False)
             for allele in order[1:]:
                 copies = np.empty(len(columns), np.float32)
-                self._read(self._file.read_dosages, row, copies, allele)
+                if columns:
+                    self._read(self._file.read_dosages, row, copies, allele)
                 copies[copies == _ABSENT] = np.nan
                 positions.append(self._sites.position(row))
                 alleles.append((listed[order[0]], listed[allele]))
@@ -172,7 +173,8 @@ class PlinkVariants:
         wanted = [self._column[name] for name in people]
         columns = sorted(wanted)
         place = {column: k for k, column in enumerate(columns)}
-        self._file.change_sample_subset(np.asarray(columns, np.uint32))
+        if columns:
+            self._file.change_sample_subset(np.asarray(columns, np.uint32))
         known = self._sites.contigs.get(contig)
         rows = known.overlapping(start, end) if known and start < end else np.empty(0, np.int64)
         return rows, columns, [place[column] for column in wanted]

@@ -146,7 +146,7 @@ class PhasedVariants:
         if self._is_bcf:
             self._file = pysam.VariantFile(str(self.path), index_filename=str(index))
             return str(self._file.header).splitlines(), list(self._file.header.contigs)
-        self._file = pysam.TabixFile(str(self.path), index=str(index))
+        self._file = pysam.TabixFile(str(self.path), index=str(index), encoding="utf-8")
         return list(self._file.header), list(self._file.contigs)
 
     def _lines(self, contig: str, start: int, end: int) -> list[str]:
