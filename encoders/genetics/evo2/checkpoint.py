@@ -1,0 +1,123 @@
+"""Weights of Evo 2 from the authors' `.pt` (whole or in parts) or our safetensors onto an empty model, strictly.
+
+Tensors are read one block at a time, each put where it belongs in the number format wanted, and their pages given
+back; so host memory stays near the size of the weights, or of one block if they go to a GPU. Nothing but tensors
+is unpickled: `weights_only=True`, with io.BytesIO allowed while the file is open (Transformer Engine's
+`_extra_state` values are BytesIO with a pickle inside, which nobody here opens).
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from encoders.genetics.evo2.config import Evo2Config
+from encoders.genetics.evo2.model import FP32, Evo2Model
+from encoders.genetics.evo2.weight_files import WeightFile
+from encoders.runs.errors import InputError
+
+# In the files, but no weights of ours: FP8 bookkeeping, time axes of the long filters, a copy of the embedding.
+DROPPED = re.compile(r"(\._extra_state|\.filter\.t|^unembed\.weight)$")
+QKV = ".inner_mha_cls.Wqkv.weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model with its weights.
+
+    Args:
+        model: In evaluation mode, no gradients.
+        dropped: How many entries of the file were left aside: FP8 bookkeeping, time axes, the copy of the embedding.
+    """
+
+    model: Evo2Model
+    dropped: int
+
+
+def load_evo2(
+    weights: WeightFile,
+    config: Evo2Config,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    place: Callable[[str], torch.device | str] = lambda name: "cpu",
+) -> Loaded:
+    """Read all tensors of a model.
+
+    Args:
+        weights: From :func:`encoders.genetics.evo2.weight_files.open_weights`.
+        config: Shape of the model.
+        dtype: Of all tensors but poles, residues and rotary frequencies, which are fp32 (or fp64) always.
+        place: Name of a tensor -> device.
+
+    Raises:
+        InputError: tensors missing, left over, of another shape, or not finite.
+    """
+    model = empty_model(config)
+    wanted = dict(model.state_dict())
+    stored = weights.shapes()
+    names = [name for name in stored if not DROPPED.search(name)]
+    _check_names(set(wanted), set(names), config, weights)
+    for name in names:
+        if stored[name] != tuple(wanted[name].shape):
+            raise InputError(
+                f"{weights.path}: {name} has shape {stored[name]}, the configuration wants "
+                f"{tuple(wanted[name].shape)}; pass the weights and the configuration of one model"
+            )
+    for group in _blocks(names):
+        for name, tensor in weights.tensors(group):
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{weights.path}: {name} holds NaN or infinite numbers; download it again")
+            if name.endswith(QKV) and not weights.regrouped:
+                tensor = regroup_heads(tensor, config.num_attention_heads)
+            kept = name.rpartition(".")[2] in FP32
+            number = torch.promote_types(dtype, torch.float32) if kept else dtype
+            _put(model, name, tensor.to(device=place(name), dtype=number))
+            del tensor
+    return Loaded(model=model.eval().requires_grad_(False), dropped=len(stored) - len(names))
+
+
+def empty_model(config: Evo2Config) -> Evo2Model:
+    """A model without memory for its weights."""
+    with torch.device("meta"):
+        return Evo2Model(config)
+
+
+def regroup_heads(weight: Tensor, heads: int) -> Tensor:
+    """Rows of Wqkv from the file's order (head, then q k v, then channel) to ours (q k v, then head, then channel)."""
+    return weight.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+
+
+def ungroup_heads(weight: Tensor, heads: int) -> Tensor:
+    """The inverse of :func:`regroup_heads`."""
+    return weight.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
+
+
+def _check_names(wanted: set[str], found: set[str], config: Evo2Config, weights: WeightFile) -> None:
+    missing, unexpected = sorted(wanted - found), sorted(found - wanted)
+    if missing or unexpected:
+        raise InputError(
+            f"{weights.path} does not hold the tensors of its configuration ({config.num_layers} blocks of width "
+            f"{config.hidden_size}): {len(missing)} missing ({', '.join(missing) or 'none'}), {len(unexpected)} "
+            f"unexpected ({', '.join(unexpected) or 'none'}); pass the weights and the configuration of one model"
+        )
+
+
+def _blocks(names: list[str]) -> Iterator[list[str]]:
+    """Names in groups of one block, so that the pages of the last one can be given back."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        found = re.match(r"blocks\.\d+\.", name)
+        groups.setdefault(found[0] if found else "", []).append(name)
+    yield from groups.values()
+
+
+def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Assign one tensor to the parameter or buffer of its name."""
+    owner, _, last = name.rpartition(".")
+    module = model.get_submodule(owner)
+    if last in module._parameters:
+        module._parameters[last] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        module._buffers[last] = tensor
