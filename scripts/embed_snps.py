@@ -16,17 +16,24 @@ from encoders.runs import Stage, Study, command
 @command
 def main(config: EmbedSNPs) -> int:
     study = Study(config.study)
-    given = config.variants if isinstance(config.variants, list) else [config.variants]
-    variants = [study.need("variants", path) for path in given]
     inputs = {name: study.need(name, getattr(config, name)) for name in ("participants", "splits")}
     if config.regions == "windows":
         inputs["windows"] = study.need("windows", config.windows)
+    if config.sample_file is not None:
+        inputs["sample_file"] = study.need("people of the BGEN files", config.sample_file)
+    if config.reference is not None or study.path("reference").exists():
+        inputs["reference"] = study.need("reference", config.reference)
+
+    from encoders.genetics.variant_inputs import variant_inputs
+    from encoders.genetics.variant_source import variant_files
+
+    variants = variant_files(config.variants or study.need("variants"))
     target, unused = study.folder / VECTORS, study.private / "snp_people.tsv"
     stage = Stage(
         "embed_snps",
         config,
         study=study,
-        inputs=inputs | {f"variants {path.name}": path for path in variants},
+        inputs=inputs | variant_inputs(variants),
         outputs=[target],
         ignore=("control",),
         redo=config.redo,

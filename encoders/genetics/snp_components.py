@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
+from threadpoolctl import threadpool_limits
 
 EXACT = 2**35  # N x V x min(N, V): up to here a full decomposition takes seconds
 SAME = 1e-6  # of the largest score: as large as it
@@ -30,13 +31,14 @@ class Components:
 
     def scores(self, values: Float32[np.ndarray, "V S"]) -> Float32[np.ndarray, "S K"]:
         """Everybody's scores."""
-        return (self.axes @ values).T
+        with threadpool_limits(1):
+            return (self.axes @ values).T
 
 
 def fit_components(train: Float32[np.ndarray, "V N"], number: int) -> Components:
     """Principal components of the training people.
 
-    The sign of a component is such that the training person with the largest score has a positive one, so that it
+    Runs on one thread, so that the same people give the same bits on any number of cores. The sign of a component is such that the training person with the largest score has a positive one, so that it
     does not depend on which allele a file counts.
 
     Args:
@@ -49,14 +51,15 @@ def fit_components(train: Float32[np.ndarray, "V N"], number: int) -> Components
     most = min(num_people - 1, num_variants)
     exact = num_people * num_variants * min(num_people, num_variants) <= EXACT or number > 0.5 * most
     number = min(number, most)
-    if exact:
-        pca = PCA(number, svd_solver="full").fit(train.T.astype(np.float64))
-    else:
-        pca = PCA(number, svd_solver="randomized", iterated_power=7, random_state=0).fit(train.T)
-    # variants in full linkage leave fewer directions than there are variants
-    rank = int((pca.singular_values_ > 1e-6 * pca.singular_values_[0]).sum())
-    axes = pca.components_[:rank].astype(np.float32)
-    scores = axes @ train
+    with threadpool_limits(1):
+        if exact:
+            pca = PCA(number, svd_solver="full").fit(train.T.astype(np.float64))
+        else:
+            pca = PCA(number, svd_solver="randomized", iterated_power=7, random_state=0).fit(train.T)
+        # variants in full linkage leave fewer directions than there are variants
+        rank = int((pca.singular_values_ > 1e-6 * pca.singular_values_[0]).sum())
+        axes = pca.components_[:rank].astype(np.float32)
+        scores = axes @ train
     largest = np.abs(scores).max(axis=1, keepdims=True)
     first = (np.abs(scores) >= (1 - SAME) * largest).argmax(axis=1)
     axes *= np.sign(scores[np.arange(rank), first])[:, None]

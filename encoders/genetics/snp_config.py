@@ -21,7 +21,12 @@ class EmbedSNPs:
         study: Study folder; the vectors go to its vectors/snps.safetensors.
         participants: Table of people (TSV or CSV); default: the study's own.
         splits: Split file; default: the study's own.
-        variants: VCF, BCF, PGEN, BGEN or PLINK bed, phased or not; several files as [a,b,c]; default: the study's own.
+        variants: VCF, BCF, .pgen, .bgen or PLINK .bed, phased or not: a file, a folder, a pattern such as chr*.bgen, or
+            several of these with commas between them; default: the study's own.
+        sample_file: .sample file with the people of BGEN files that do not name them, as UK Biobank's.
+        contig: The contig of BGEN records that leave it blank.
+        reference: Reference genome, FASTA: which allele of a .bed or .bgen is REF is recorded by it; the vectors do not
+            depend on it. Default: the study's own, if there is one.
         windows: Gene windows, BED6 as in embed_genome; default: the study's own.
         regions: "windows": the variants in the windows, each once even where windows overlap; "all": every variant of
             the files, for which no windows are needed.
@@ -44,7 +49,10 @@ class EmbedSNPs:
     study: Path = DEMO
     participants: Path | None = None
     splits: Path | None = None
-    variants: list[Path] | Path | None = None
+    variants: Path | None = None
+    sample_file: Path | None = None
+    contig: str | None = None
+    reference: Path | None = None
     windows: Path | None = None
     regions: Literal["windows", "all"] = "windows"
     blocks: Literal["one", "gene"] = "one"

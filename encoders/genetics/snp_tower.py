@@ -4,6 +4,7 @@ Glossary: V variants · S people · N training people · D numbers of a vector.
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from jaxtyping import Int64
 
 from encoders.cohort import Cohort, Split
 from encoders.genetics.common_people import nobody_in_common
-from encoders.genetics.reference import some
+from encoders.genetics.reference import Reference, some
 from encoders.genetics.snp_components import Components, fit_components
 from encoders.genetics.snp_config import EmbedSNPs
 from encoders.genetics.snp_dosages import SNPMatrix, read_dosages
@@ -45,6 +46,7 @@ class SNPTower:
         components: Block -> what was fitted.
         left_out: Genes of whose variants none could be used.
         unused: (id, what was found) of people without a vector.
+        remarks: How the reader understood the files.
         vectors: (S, D) of ``people``.
     """
 
@@ -57,6 +59,7 @@ class SNPTower:
     components: dict[str, Components]
     left_out: list[str]
     unused: list[tuple[str, str]]
+    remarks: list[str]
     vectors: np.ndarray
 
 
@@ -65,7 +68,8 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
 
     Args:
         config: Options.
-        inputs: Paths of participants, splits and, unless all variants are read, windows.
+        inputs: Paths of participants, splits and, unless all variants are read, windows; of reference and sample_file
+            if there are any.
         variants: The variant files.
 
     Raises:
@@ -73,7 +77,16 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
             reader of the variants finds.
     """
     listed, split = Cohort.load(inputs["participants"]).ids, Split.load(inputs["splits"])
-    with open_variants(variants) as source:
+    with ExitStack() as stack:
+        reference = stack.enter_context(Reference(inputs["reference"])) if "reference" in inputs else None
+        source = stack.enter_context(
+            open_variants(
+                variants,
+                reference=reference,
+                sample_file=inputs.get("sample_file"),
+                contig=config.contig,
+            )
+        )
         known, table = set(source.samples), set(listed)
         kept = [name for name in listed if name in known]
         if not kept:
@@ -99,7 +112,7 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
             windows = read_windows(inputs["windows"])
             regions = regions_of_windows(windows, source, sex_chromosomes=config.sex_chromosomes)
         matrix = read_dosages(source, regions, order, len(train), config)
-        samples = list(source.samples)
+        samples, remarks = list(source.samples), list(source.remarks)
     blocks = (
         _blocks(matrix, regions) if config.blocks == "gene" else {"snp": np.arange(len(matrix.positions))}
     )
@@ -140,6 +153,7 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
         components=components,
         left_out=left_out,
         unused=unused,
+        remarks=remarks,
         vectors=np.concatenate(scores, axis=1)[[row[name] for name in people]],
     )
 
@@ -217,6 +231,7 @@ def _summary(tower: SNPTower, config: EmbedSNPs, unused: Path) -> dict[str, Any]
         "fitted_on": f"{len(tower.train)} training people",
         "windows": len(tower.regions.windows),
         "left_out_on_X_Y_or_MT": some(tower.regions.left_out) if tower.regions.left_out else 0,
+        "variant_files": "; ".join(tower.remarks),
         "variants_read": read,
         **{f"variants_left_out_{reason}": number for reason, number in counts.items()},
         "variants_used": used,
