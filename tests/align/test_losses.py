@@ -57,7 +57,7 @@ TWO_PROCESSES = """
 import torch, torch.nn.functional as F
 from encoders.runs.devices import accelerator
 from align.losses import clip_loss
-from align.train import gather_with_gradient, gathered_order, shard
+from align.gather import gather_with_gradient, shard
 import numpy as np
 def main():
     a = accelerator(seed=0)
