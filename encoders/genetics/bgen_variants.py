@@ -92,10 +92,7 @@ class BgenVariants:
     @property
     def remarks(self) -> list[str]:
         """What a user should know about how it was read."""
-        told = list(self._order.remarks.values())
-        if self.index_state != "as found":
-            told.append(f"index {self.index_state}, in a temporary folder")
-        return [f"{self.path.name}: {remark}" for remark in told]
+        return [f"{self.path.name}: {remark}" for remark in self._order.remarks.values()]
 
     def find(self, contig: str, window: str) -> str:
         """The spelling of ``contig`` in this file.

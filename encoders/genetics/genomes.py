@@ -3,12 +3,12 @@
 import difflib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.cohort import Cohort
+from encoders.genetics.build_check import check_build, ref_differs
 from encoders.genetics.config import EmbedGenome
-from encoders.genetics.contigs import build_of
 from encoders.genetics.haplotypes import (
     RefCheck,
     WindowHaplotypes,
@@ -36,6 +36,7 @@ class Genomes:
         ties: Share of people whose diploid genotype over all windows equals someone else's, 0 to 1.
         window_ties: The largest such share of a single window.
         index_state: How the index of the variants was come by.
+        remarks: What a user should know about how the variants were read.
     """
 
     people: list[str]
@@ -46,6 +47,7 @@ class Genomes:
     ties: float
     window_ties: float
     index_state: str
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def sequences(self) -> list[str]:
@@ -72,6 +74,8 @@ class Genomes:
         }
         if self.index_state != "as found":
             rows["variant_index"] = f"{self.index_state}, in a temporary folder"
+        if self.remarks:
+            rows["variants_were_read"] = "; ".join(self.remarks)
         always = ("people", "windows", "variant_records", "haplotypes", "unique_sequences", "tie_rate")
         return {name: value for name, value in rows.items() if value or name in always}
 
@@ -105,13 +109,14 @@ def read_genomes(
         kept = [name for name in people if name in known]
         if not kept:
             raise _nobody(people, vcf)
+        build = check_build(vcf, fasta, [window.contig for window in placed])
         check = RefCheck()
         with progress(placed, "haplotypes", unit="window") as bar:
             built = [
                 window_haplotypes(window, fasta, vcf, kept, missing=missing, check=check) for window in bar
             ]
         if check.wrong:
-            raise _ref_differs(check, fasta, vcf)
+            raise ref_differs(vcf, fasta, check.wrong, check.checked)
         counts = sum((window.counts for window in built), Counter())
         if not counts["records"]:
             raise InputError(
@@ -130,6 +135,7 @@ def read_genomes(
             ties=tie_rate(diploid_kinds(built)),
             window_ties=max(tie_rate(diploid_kinds([window])) for window in built),
             index_state=vcf.index_state,
+            remarks=[*build.remarks, *vcf.remarks],
         )
 
 
@@ -157,22 +163,6 @@ def _nobody(people: list[str], vcf: VariantSource) -> InputError:
         f"(table: {some(people, 2)}; samples: {some(vcf.samples, 2)}; {hint}ids are compared letter by letter); "
         f"rename one side, e.g. with bcftools reheader --samples",
         code="E_SAMPLE",
-    )
-
-
-def _ref_differs(check: RefCheck, fasta: Reference, vcf: VariantSource) -> InputError:
-    builds = build_of(vcf.lengths), build_of(fasta.lengths)
-    if all(builds) and builds[0] != builds[1]:
-        hint = f"by contig lengths the variants are {builds[0]} and the FASTA is {builds[1]}"
-    elif builds[0]:
-        hint = f"by contig lengths the variants are {builds[0]}"
-    else:
-        hint = "is one of them GRCh37 and the other GRCh38?"
-    return InputError(
-        f"REF differs from the reference at {len(check.wrong)} of {check.checked} records "
-        f"({len(check.wrong) / check.checked:.1%}), first {'; '.join(check.wrong[:3])}; {hint}; pass the FASTA file "
-        f"that {vcf.path} was called on ({fasta.path} was given)",
-        code="E_REF",
     )
 
 

@@ -63,10 +63,8 @@ class PhasedVariants:
 
     @property
     def remarks(self) -> list[str]:
-        """What a user should know about how it was read."""
-        if self.index_state == "as found":
-            return []
-        return [f"{self.path.name}: index {self.index_state}, in a temporary folder"]
+        """What a user should know about how it was read: nothing, a VCF says it all."""
+        return []
 
     def close(self) -> None:
         """Close the file and remove its temporary index."""
