@@ -1,54 +1,99 @@
 """Turn reference genome + phased variants into one vector per person with a DNA language model.
 
-python scripts/embed_genome.py --study my-study --model kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16
+    python scripts/embed_genome.py --study my-study --model kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16
+
+What it would do and cost: `--plan`. Several processes: `accelerate launch` (they share the cache folder). Many machines:
+a job array of `--shard 1/8` to `--shard 8/8` at the same time, each with the other options alike, and then once without
+it, which makes the vectors. Stopped or killed at any moment, the same command goes on where it was.
 """
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
-from encoders.genetics.config import EmbedGenome
+from encoders.genetics.config import HOW, EmbedGenome
 from encoders.runs import Stage, Study, command
 
 
 @command
 def main(config: EmbedGenome) -> int:
     study = Study(config.study)
-    inputs = {
-        name: study.need(name, getattr(config, name))
-        for name in ("participants", "variants", "reference", "windows")
-    }
+    inputs = find_inputs(config, study)
     if config.plan:
-        from encoders.genetics.genomes import cohort_genomes
-
-        print("embed_genome: plan, nothing is written")
-        for name, value in cohort_genomes(config, inputs).summary().items():
-            print(f"  {name.replace('_', ' ')}: {value}")
-        return 0
+        return show_plan(config, study, inputs)
 
     from encoders.genetics.model_choice import choose_model
+    from encoders.genetics.sharding import Processes, Quiet
 
-    model, files = choose_model(config, study)
+    processes = Processes()
+    stage, model, finished = None, "", False
+    try:
+        with processes.together():
+            if processes.is_main:
+                model, files = choose_model(config, study)
+                stage = stage_of(config, study, inputs | files)
+                finished = stage.finished
+        model, finished = processes.from_main((model, finished))
+        if finished:
+            return stage.report() if stage else 0
+
+        from encoders.genetics.embed_stage import check_agreement, embed_genome, read_inputs
+
+        with processes.together():  # before anything is written: a fault leaves no trace
+            ready = read_inputs(config, inputs, model, device=processes.device)
+        with processes.together():
+            check_agreement(ready, processes)
+            if stage:
+                stage.begin()
+        summary = embed_genome(config, study, ready, processes)
+        return stage.end(**summary) if stage and summary else 0
+    except Quiet:  # another process tells why
+        return 2
+
+
+def find_inputs(config: EmbedGenome, study: Study) -> dict[str, Path]:
+    """Every file that the result depends on, and the split, where there is one, that is reported on."""
+    names = ["participants", "variants", "reference", "windows"]
+    if config.splits or study.path("splits").exists() or config.fits_pca:
+        names.append("splits")
+    inputs = {name: study.need(name, getattr(config, name)) for name in names}
+    if config.pca_from:
+        inputs["pca_from"] = study.need("pca_from", config.pca_from)
+    return inputs
+
+
+def stage_of(config: EmbedGenome, study: Study, inputs: dict[str, Path]) -> Stage:
+    """The record of the run, or of one part of it. Without a PCA a split decides nothing but what is reported."""
+    asked = {name: path for name, path in inputs.items() if name != "splits" or config.fits_pca}
+    main, extra = study.path("genetics"), []
+    if config.pca or config.pca_from:
+        extra.append("pca")
+    if config.keep_levels:
+        extra += ["windows", "genes"]
+    outputs = [main, *(main.with_name(f"genetics_{name}.safetensors") for name in extra)]
     stage = Stage(
-        "embed_genome",
-        config,
-        study=study,
-        inputs=inputs | files,
-        outputs=[study.path("genetics")],
-        ignore=("plan", "device", "batch_bases"),
-        redo=config.redo,
+        "embed_genome", config, study=study, inputs=asked, outputs=outputs, ignore=HOW, redo=config.redo
     )
-    if stage.finished:
-        return stage.report()
-    if not stage.is_main:
-        return 0  # one process does it all
-    from encoders.genetics.embed_stage import embed_genome, read_inputs
+    if config.part is None:
+        return stage
+    stage.share()
+    part = "embed_genome/shard-{}-of-{}".format(*config.part)
+    return Stage(part, config, study=study, inputs=asked, ignore=HOW)
 
-    ready = read_inputs(config, inputs, model)  # before anything is written: a fault leaves no trace
-    stage.begin()
-    return stage.end(**embed_genome(config, study, ready))
+
+def show_plan(config: EmbedGenome, study: Study, inputs: dict[str, Path]) -> int:
+    """Print what would be done; the other processes of a launch have nothing to say."""
+    if int(os.environ.get("RANK", "0")):
+        return 0
+    from encoders.genetics.plan import plan
+
+    print("embed_genome: plan, nothing is written")
+    for name, value in plan(config, study, inputs).items():
+        print(f"  {name.replace('_', ' ')}: {value}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -133,6 +133,11 @@ class EmbedGenome:
         return Strategy(**{step: getattr(self, step) for step in STEPS})
 
     @property
+    def fits_pca(self) -> bool:
+        """Whether components are fitted here, for which there must be a split."""
+        return bool(self.pca and self.pca_from is None)
+
+    @property
     def strategy_name(self) -> str:
         """The given name, or one that spells out the steps."""
         return self.strategy or self.steps.description

@@ -1,22 +1,35 @@
-"""The stage `embed_genome`: haplotypes, embedding through the cache, pooling, files."""
+"""The stage `embed_genome`: haplotypes, embedding through the cache, pooling, guards, files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
+from encoders.cohort import Cohort
+from encoders.cohort.splits import Split
+from encoders.genetics.batches import workers_of
 from encoders.genetics.cache import VectorCache
 from encoders.genetics.config import EmbedGenome
-from encoders.genetics.embed import embed_sequences, genome_vectors
+from encoders.genetics.embed import Embedded, embed_units
 from encoders.genetics.encoder_choice import find_model, load_encoder
 from encoders.genetics.genomes import Genomes, cohort_genomes
+from encoders.genetics.guards import confounding_text, overlap_text
+from encoders.genetics.pca import GeneticsPCA
 from encoders.genetics.sequence_encoder import SequenceEncoder
-from encoders.runs.artifact import PRIVATE, write_text
+from encoders.genetics.sharding import Processes, forget, reporting, wait_for_others
+from encoders.genetics.subject_vectors import Made, make_vectors
+from encoders.genetics.tiling import TiledEncoder
+from encoders.genetics.units import Units, collect_units
+from encoders.runs.artifact import PRIVATE, content_digest, write_text
 from encoders.runs.errors import InputError
 from encoders.runs.hub import ModelFiles
+from encoders.runs.signals import StopRequest, catching_stops
 from encoders.runs.study import Study
+
+POOLING_VERSION = 2  # of what happens between the tokens of a model and the vector of a sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,78 +38,251 @@ class Ready:
 
     Args:
         genomes: Who carries which sequence.
+        units: What has to be embedded.
         encoder: The model, loaded.
         files: Where it came from.
+        frame: Rows of the table of people, in the order of the genomes.
+        split: Who is in train and in test; None without a split.
+        pca: Components of an earlier run; None if there are to be none, or new ones.
     """
 
     genomes: Genomes
+    units: Units
     encoder: SequenceEncoder
     files: ModelFiles
+    frame: pd.DataFrame
+    split: Split | None
+    pca: GeneticsPCA | None
 
 
-def read_inputs(config: EmbedGenome, inputs: Mapping[str, Path], model: str) -> Ready:
+def read_inputs(
+    config: EmbedGenome,
+    inputs: Mapping[str, Any],
+    model: str | ModelFiles,
+    *,
+    device: torch.device | None = None,
+) -> Ready:
     """Read and check everything, and write nothing.
 
     Args:
         config: Options.
-        inputs: Paths of participants, variants, reference and windows.
-        model: Folder or hub id.
+        inputs: Paths of participants, variants, reference and windows; of splits and pca_from where there are.
+        model: Folder or hub id, or files that were found already.
+        device: Where to compute; default: what the options say.
 
     Raises:
         InputError: whatever is wrong with them.
     """
-    device = _device(config.device)
+    if device is None or config.device not in ("auto", device.type):
+        device = compute_device(config.device)
+    split = Split.load(inputs["splits"]) if "splits" in inputs else None
+    pca = GeneticsPCA.load(inputs["pca_from"]) if "pca_from" in inputs else None
     genomes = cohort_genomes(config, inputs)
-    files, _ = find_model(model, revision=config.revision)
+    units = collect_units(genomes.windows, config.tokens)
+    files = model if isinstance(model, ModelFiles) else find_model(model, revision=config.revision)[0]
+    encoder = load_encoder(files, device=device, dtype=config.dtype, batch_bases=config.batch_bases)
     return Ready(
         genomes=genomes,
-        encoder=load_encoder(files, device=device, batch_bases=config.batch_bases),
+        units=units,
+        encoder=fitting(encoder, genomes, config),
         files=files,
+        frame=Cohort.load(inputs["participants"]).frame.loc[genomes.people],
+        split=split,
+        pca=pca,
     )
 
 
-def embed_genome(config: EmbedGenome, study: Study, ready: Ready) -> dict[str, Any]:
-    """Make the genetics vectors of a study; returns the summary of the stage.
+def fitting(encoder: SequenceEncoder, genomes: Genomes, config: EmbedGenome) -> SequenceEncoder:
+    """The encoder, with tiles where windows are longer than its context and tiles were asked for.
+
+    Raises:
+        InputError: E_CONTEXT for windows that are too long; the last token of a model that reads both ways.
+    """
+    context, long = encoder.context, longest_windows(genomes, encoder.context)
+    if long and config.long_windows == "refuse":
+        name = max(long, key=long.__getitem__)
+        raise InputError(
+            f"{len(long)} of {len(genomes.windows)} windows are longer than the context of {encoder.name}, "
+            f"{context:,} bases (longest: {name!r}, {long[name]:,} bases), and nothing is ever cut off; make them "
+            f"shorter, pass --long_windows=tile, or take a model with a longer context",
+            code="E_CONTEXT",
+        )
+    fitted: SequenceEncoder = TiledEncoder(encoder, overlap=config.tile_overlap) if long else encoder
+    if config.tokens == "last":
+        try:
+            encoder.encode(["ACGTACGTACGT"], pool="last")
+        except ValueError as cause:
+            raise InputError(
+                f"{encoder.name} has no last token that has seen the whole sequence ({cause}); take --tokens=focus or "
+                f"a model that reads in one direction"
+            ) from cause
+        if long:
+            fitted.encode(["A" * max(long.values())], pool="last")  # says why this cannot be
+    return fitted
+
+
+def check_agreement(ready: Ready, processes: Processes) -> None:
+    """Whether all processes read the same: they divide batches by number, which must mean the same to all.
+
+    Raises:
+        InputError: some process sees other data.
+    """
+    mine = content_digest([ready.encoder.identity, ready.units.sequences, ready.units.spans])
+    if len(found := set(processes.all(mine))) > 1:
+        raise InputError(
+            f"the {processes.count} processes found {len(found)} different sets of sequences or models; give all of "
+            f"them the same files"
+        )
+
+
+def longest_windows(genomes: Genomes, context: int | None) -> dict[str, int]:
+    """Windows with a sequence longer than a context -> bases of the longest."""
+    lengths = {w.window.name: max(map(len, w.sequences)) for w in genomes.windows}
+    return {} if context is None else {name: most for name, most in lengths.items() if most > context}
+
+
+def cache_of(
+    config: EmbedGenome, study: Study, encoder: SequenceEncoder, *, read_only: bool = False
+) -> VectorCache:
+    """The cache of a run: everything that decides the vector of a sequence is in its identity."""
+    pool = {"pool": "last" if config.tokens == "last" else "mean", "pooling_version": POOLING_VERSION}
+    folder = config.cache.expanduser() if config.cache else study.path("haplotypes")
+    return VectorCache(folder, encoder.identity | pool, encoder.dim, read_only=read_only)
+
+
+def embed_genome(
+    config: EmbedGenome, study: Study, ready: Ready, processes: Processes
+) -> dict[str, Any] | None:
+    """Embed this process's share; on the main process, then make the vectors of people.
 
     Args:
-        config: Options.
+        config: Options; with ``shard``, only a part is embedded and no vectors are made.
         study: Receives the vectors, the cache and the list of people who could not be used.
         ready: From :func:`read_inputs`.
+        processes: Of this run.
+
+    Returns:
+        The summary of the stage; None on the other processes.
+
+    Raises:
+        Stop: a signal arrived; what was embedded is saved.
     """
-    genomes, encoder, files = ready.genomes, ready.encoder, ready.files
-    cache = VectorCache(study.path("haplotypes"), encoder.identity | {"pool": "mean"}, encoder.dim)
-    workers = encoder.max_workers if encoder.device.type == "cpu" else 1
-    embedded = embed_sequences(genomes, encoder, cache, batch_bases=config.batch_bases, workers=workers)
-    vectors = genome_vectors(
-        genomes,
-        embedded,
-        encoder,
-        pooling=config.pooling,
-        combine=config.combine,
-        provenance={
-            "model": files.name,
-            "revision": files.revision,
-            "random_weights": encoder.random_weights,
+    with catching_stops() as stop, cache_of(config, study, ready.encoder) as cache:
+        embedded = _embed(config, study, ready, processes, cache, stop)
+        if embedded is None:
+            return None
+        if config.part:
+            return _part_summary(config, ready, embedded, cache)
+        made = make_vectors(config, ready.genomes, ready.encoder, embedded, ready.frame, ready.split, ready.pca, {
+            "model": ready.files.name,
+            "revision": ready.files.revision,
+            "random_weights": ready.encoder.random_weights,
             "missing": config.missing,
-        },
+        })  # fmt: skip
+        made.save(study)
+        unused = study.private / "genome_people.tsv"
+        _list_unused(ready.genomes, unused)
+        summary = _summary(config, ready, embedded, made)
+        if ready.genomes.without_genome or ready.genomes.without_row:
+            summary["list_of_people_left_out"] = unused
+        if config.cache_gb is not None:
+            summary["cache_limit"] = cache.trim(config.cache_gb * 1e9)
+        summary["cache"] = str(cache.statistics())
+    return {name: str(value) if isinstance(value, Path) else value for name, value in summary.items()}
+
+
+def _embed(
+    config: EmbedGenome,
+    study: Study,
+    ready: Ready,
+    processes: Processes,
+    cache: VectorCache,
+    stop: StopRequest,
+) -> Embedded | None:
+    """Embed this process's share; the main one waits for the others and sees that nothing is missing."""
+    folder = study.run_folder("embed_genome") / "processes"
+    number, count = config.part or (1, 1)
+    options = {
+        "tokens": config.tokens,
+        "batch_bases": config.batch_bases,
+        "workers": workers_of(ready.encoder),
+        "stop": stop,
+    }
+    part = ((number - 1) * processes.count + processes.index, count * processes.count)
+    with reporting(folder, processes):
+        mine = embed_units(ready.units, ready.encoder, cache, part=part, **options)
+    if not processes.is_main:
+        return None
+    if processes.count == 1:
+        return mine
+    wait_for_others(folder, processes, stop)
+    forget(folder)
+    hits, misses = cache.hits, cache.misses
+    cache.refresh()
+    last = (
+        embed_units(ready.units, ready.encoder, cache, part=(number - 1, count), **options)
+        if count == 1
+        else mine
     )
-    vectors.save(study.path("genetics"))
-    unused = study.private / "genome_people.tsv"
-    _list_unused(genomes, unused)
+    cache.hits, cache.misses = hits, misses
+    return Embedded(
+        windows=last.windows,
+        computed=misses if count == 1 else mine.computed,
+        cached=mine.cached,
+        elsewhere=mine.elsewhere,
+        damaged=len(cache.damaged),
+    )
+
+
+def _summary(config: EmbedGenome, ready: Ready, embedded: Embedded, made: Made) -> dict[str, Any]:
+    files, encoder, genomes = ready.files, ready.encoder, ready.genomes
     summary: dict[str, Any] = {
         "model": f"{files.name}, {encoder.name}" + (f" at {files.revision}" if files.revision else "")
     }
     if encoder.random_weights:
         summary["weights"] = "seeded RANDOM weights, not a trained genome model"
-    summary |= genomes.summary() | {"embedded_now": embedded.computed, "from_cache": embedded.cached}
+    summary |= genomes.summary()
+    summary |= _notes(ready.units, encoder)
+    summary |= {"embedded_now": embedded.computed, "from_cache": embedded.cached}
     if embedded.damaged:
         summary["damaged_cache_files_removed"] = embedded.damaged
-    if genomes.without_genome or genomes.without_row:
-        summary["list_of_people_left_out"] = unused
-    summary["vectors"] = (
-        f"{len(vectors.ids)} people x {vectors.values.shape[1]} ({len(vectors.blocks)} genes)"
-    )
-    return {name: str(value) if isinstance(value, Path) else value for name, value in summary.items()}
+    summary["strategy"] = config.strategy_name
+    if made.pca is not None:
+        summary["pca"] = str(made.pca)
+    for name, found in made.confounding.items():
+        summary[f"explained_by_{name}"] = confounding_text(found)
+    summary["haplotype_overlap"] = overlap_text(made.overlap)
+    vectors = made.vectors
+    blocks = f" ({len(made.genes)} genes)"
+    summary["vectors"] = f"{len(vectors.ids)} people x {vectors.values.shape[1]}{blocks}"
+    return summary
+
+
+def _notes(units: Units, encoder: SequenceEncoder) -> dict[str, Any]:
+    """What was done to sequences out of the ordinary; nothing, most of the time."""
+    notes: dict[str, Any] = {
+        "haplotypes_deleted_whole_embedded_as_N": units.absent,
+        "stretches_deleted_whole_pooled_beside_the_gap": units.narrow,
+    }
+    if isinstance(encoder, TiledEncoder):
+        rule = encoder.identity["long_windows"]
+        notes["tiles"] = f"{rule['tile_bases']:,} bases, {rule['overlap_bases']:,} of them in common at least"
+    return {name: value for name, value in notes.items() if value}
+
+
+def _part_summary(
+    config: EmbedGenome, ready: Ready, embedded: Embedded, cache: VectorCache
+) -> dict[str, Any]:
+    assert config.part is not None
+    return {
+        "part": "{} of {}".format(*config.part),
+        "unique_sequences": len(ready.units),
+        "embedded_now": embedded.computed,
+        "from_cache": embedded.cached,
+        "left_to_other_parts": embedded.elsewhere,
+        "cache": str(cache.statistics()),
+        "next": "when all parts are done, run once without --shard: it makes the vectors",
+    }
 
 
 def _list_unused(genomes: Genomes, path: Path) -> None:
@@ -105,7 +291,8 @@ def _list_unused(genomes: Genomes, path: Path) -> None:
     write_text(path, "\n".join(["participant_id\tfound", *rows]) + "\n", mode=PRIVATE)
 
 
-def _device(name: str) -> torch.device:
+def compute_device(name: str) -> torch.device:
+    """Where to compute, from the option."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device=cuda, but no CUDA device is visible; pass --device=cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 from encoders.genetics.config import EXAMPLE_MODEL, EmbedGenome
+from encoders.genetics.encoder_choice import encoder_files, find_model, kind_of
 from encoders.runs.errors import InputError
-from encoders.runs.hub import FILES
+from encoders.runs.hub import ModelFiles
 from encoders.runs.study import Study
+
+WEIGHTS = (".safetensors", ".pt")
 
 
 def choose_model(config: EmbedGenome, study: Study) -> tuple[str, dict[str, Path]]:
@@ -22,13 +25,8 @@ def choose_model(config: EmbedGenome, study: Study) -> tuple[str, dict[str, Path
         folder = study.path("genome_model")
         if not folder.exists():
             if not study.path("truth").exists():
-                raise InputError(
-                    f"no genome model was named and {folder} does not exist; pass a folder or a hub id, e.g. "
-                    f"--model={EXAMPLE_MODEL}"
-                )
-            from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
-
-            write_random_checkpoint(folder)
+                raise no_model(folder)
+            write_stand_in(folder)
             print(
                 f"This is a synthetic study without a genome model, so one was written to {folder}: seeded RANDOM "
                 f"weights in the layout of Caduceus, NOT a trained genome model. They tell different alleles "
@@ -39,8 +37,41 @@ def choose_model(config: EmbedGenome, study: Study) -> tuple[str, dict[str, Path
     folder = Path(model).expanduser()
     if not folder.is_dir():
         return model, {}
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise InputError(
-            f"{folder} lacks {' and '.join(missing)}; a model folder in the Hugging Face layout was wanted"
-        )
-    return str(folder), {f"model {name}": folder / name for name in FILES}
+    find_model(str(folder))  # says what is missing
+    return str(folder), {f"model {path.name}": path for path in encoder_files(folder)}
+
+
+def model_at_hand(model: str, revision: str | None = None) -> ModelFiles | None:
+    """The files of a model if they are on this machine; None if they would have to be downloaded first.
+
+    Raises:
+        InputError: a folder that holds no whole model.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return find_model(str(folder), revision=revision)[0]
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        snapshot = Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    files = ModelFiles(folder=snapshot, name=model, revision=snapshot.name)
+    whole = any(path.suffix in WEIGHTS for path in encoder_files(snapshot))
+    return files if whole and all((snapshot / name).is_file() for name in kind_of(files).files) else None
+
+
+def write_stand_in(folder: Path) -> None:
+    """The seeded random model of synthetic studies."""
+    from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
+
+    write_random_checkpoint(folder)
+
+
+def no_model(folder: Path) -> InputError:
+    """A real study must name its model."""
+    return InputError(
+        f"no genome model was named and {folder} does not exist; pass a folder or a hub id, e.g. "
+        f"--model={EXAMPLE_MODEL}"
+    )

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import RidgeCV
 
@@ -14,8 +15,10 @@ from encoders.genetics import embed
 from encoders.genetics.cache import VectorCache
 from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
 from encoders.genetics.caduceus_encoder import Caduceus
-from encoders.genetics.embed import embed_sequences, genome_vectors
+from encoders.genetics.config import EmbedGenome
+from encoders.genetics.embed import embed_sequences
 from encoders.genetics.genomes import read_genomes
+from encoders.genetics.subject_vectors import make_vectors
 from encoders.runs.errors import InputError
 from encoders.runs.hub import resolve_model
 from encoders.vectors import SubjectVectors
@@ -53,9 +56,9 @@ def read(folder, ids, **changes):
 
 
 def pool(genomes, embedded, encoder):
-    return genome_vectors(
-        genomes, embedded, encoder, pooling="difference", combine="mean", provenance={"model": "test"}
-    )
+    frame = pd.DataFrame(index=genomes.people)
+    config = EmbedGenome()
+    return make_vectors(config, genomes, encoder, embedded, frame, None, None, {"model": "test"}).vectors
 
 
 def test_frozen_random_weights_carry_allele_differences(cohort, encoder, tmp_path):
