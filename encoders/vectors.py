@@ -70,7 +70,8 @@ class SubjectVectors:
     def load(cls, path: Path) -> "SubjectVectors":
         """Read and check an artefact written by :meth:`save`."""
         tensors, metadata = load_tensors(path, KIND, FORMAT)
-        blocks = {name: (first, last) for name, (first, last) in metadata["blocks"].items()}
+        in_order = sorted(metadata["blocks"].items(), key=lambda block: block[1])  # JSON sorted them by name
+        blocks = {name: (first, last) for name, (first, last) in in_order}
         return cls(
             ids=metadata["ids"], values=tensors["values"], blocks=blocks, provenance=metadata["provenance"]
         )
