@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(CURDIR)/.venv (once; about 2 minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '$(TORCH)' -e '.[cpu,genetics,dask,ukb,parquet,wandb,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '$(TORCH)' -e '.[cpu,genetics,pgen,bgen,dask,ukb,parquet,wandb,dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps open_clip_torch==3.3.0
 	@touch $@
 
