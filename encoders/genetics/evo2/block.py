@@ -15,18 +15,6 @@ from encoders.genetics.evo2.attention import Attention
 from encoders.genetics.evo2.config import Evo2Config
 from encoders.genetics.evo2.hyena import GROUP_BYTES, HyenaFilter
 
-# Where a block can be stopped, in order; "" is its end.
-COMMON = ("post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp", "")
-HYENA_LAYERS = ("pre_norm", "projections", "filter", "out_filter_dense", *COMMON)
-ATTENTION_LAYERS = (
-    "pre_norm",
-    "inner_mha_cls.Wqkv",
-    "inner_mha_cls.inner_attn",
-    "inner_mha_cls.out_proj",
-    "inner_mha_cls",
-    *COMMON,
-)
-
 
 class RMSNorm(nn.Module):
     """x / (root mean square + eps) * scale: eps stands outside the root."""
@@ -63,8 +51,6 @@ class Block(nn.Module):
         config: Shape of the model.
         index: Which block it is.
     """
-
-    layers: tuple[str, ...]
 
     def __init__(self, config: Evo2Config, index: int) -> None:
         super().__init__()
@@ -111,8 +97,6 @@ class Block(nn.Module):
 class HyenaBlock(Block):
     """A block whose mixer is a Hyena operator."""
 
-    layers = HYENA_LAYERS
-
     def __init__(self, config: Evo2Config, index: int) -> None:
         super().__init__(config, index)
         self.projections = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
@@ -132,8 +116,6 @@ class HyenaBlock(Block):
 
 class AttentionBlock(Block):
     """A block whose mixer is attention."""
-
-    layers = ATTENTION_LAYERS
 
     def __init__(self, config: Evo2Config, index: int) -> None:
         super().__init__(config, index)

@@ -41,7 +41,7 @@ def load_evo2(
     config: Evo2Config,
     *,
     dtype: torch.dtype = torch.bfloat16,
-    place: Callable[[str], torch.device | str] = lambda name: "cpu",
+    put: Callable[[str, Tensor], Tensor | None] | None = None,
 ) -> Loaded:
     """Read all tensors of a model.
 
@@ -49,7 +49,8 @@ def load_evo2(
         weights: From :func:`encoders.genetics.evo2.weight_files.open_weights`.
         config: Shape of the model.
         dtype: Of all tensors but poles, residues and rotary frequencies, which are fp32 (or fp64) always.
-        place: Name of a tensor -> device.
+        put: (name, tensor) -> the tensor where it belongs, or None if it was put elsewhere; default: it stays on
+            the CPU.
 
     Raises:
         InputError: tensors missing, left over, of another shape, or not finite.
@@ -73,7 +74,8 @@ def load_evo2(
                 tensor = regroup_heads(tensor, config.num_attention_heads)
             kept = name.rpartition(".")[2] in FP32
             number = torch.promote_types(dtype, torch.float32) if kept else dtype
-            _put(model, name, tensor.to(device=place(name), dtype=number))
+            tensor = tensor.to(number)
+            _assign(model, name, tensor if put is None else put(name, tensor))
             del tensor
     return Loaded(model=model.eval().requires_grad_(False), dropped=len(stored) - len(names))
 
@@ -113,8 +115,10 @@ def _blocks(names: list[str]) -> Iterator[list[str]]:
     yield from groups.values()
 
 
-def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Assign one tensor to the parameter or buffer of its name."""
+def _assign(model: nn.Module, name: str, tensor: Tensor | None) -> None:
+    """Make a tensor the parameter or buffer of its name."""
+    if tensor is None:
+        return
     owner, _, last = name.rpartition(".")
     module = model.get_submodule(owner)
     if last in module._parameters:

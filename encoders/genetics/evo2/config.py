@@ -1,8 +1,6 @@
-"""The shape of an Evo 2 (StripedHyena 2): read from the official YAML keys; the released shapes by name.
+"""The shape of an Evo 2 (StripedHyena 2), read from the official YAML keys, and the names of its layers.
 
-The hub's repositories hold weights only. The shapes below are those of the `evo2` package (0.6.0); a folder may
-hold a YAML of its own with the same keys. Brixi et al. 2025, "Genome modeling and design across all domains of
-life with Evo 2".
+Brixi et al. 2025, "Genome modeling and design across all domains of life with Evo 2".
 """
 
 import dataclasses
@@ -110,6 +108,34 @@ class Evo2Config:
         if last is None and layer == "unembed":
             total += 2 * length * D * self.vocab_size
         return 0.0 if layer == "embedding_layer" else total
+
+    def layers(self) -> list[str]:
+        """Names of all layers whose output can be had, in order, as the authors' package calls them."""
+        inner = [
+            f"blocks.{block}.{name}".rstrip(".")
+            for block in range(self.num_layers)
+            for name in (ATTENTION_LAYERS if self.kind(block) == "attn" else HYENA_LAYERS)
+        ]
+        return ["embedding_layer", *inner, "norm", "unembed"]
+
+    def check_layer(self, layer: str) -> None:
+        """Refuse a layer that the model does not have.
+
+        Raises:
+            InputError: with names that it has.
+        """
+        if layer not in self.layers():
+            block = min(block_of(layer) or 0, self.num_layers - 1)
+            near = [name for name in self.layers() if block_of(name) in (None, block)]
+            raise InputError(
+                f"this Evo 2 has no layer {layer!r}; it has {self.num_layers} blocks, and layers such as {', '.join(near)}"
+            )
+
+    def width(self, layer: str) -> int:
+        """Channels of a layer's output."""
+        D, last = self.hidden_size, layer.rpartition(".")[2]
+        special = {"l1": self.inner_mlp_size, "l2": self.inner_mlp_size, "unembed": self.vocab_size}
+        return special.get(last, 3 * D if last in ("projections", "Wqkv") else D)
 
     def default_layer(self) -> str:
         """Whose output is the embedding, where nobody says: as the authors advise, or at the same depth.
@@ -268,80 +294,6 @@ IDLE = (
     "use_hcl_kernel",
     "random_weights_seed",
 )
-
-
-def _cycle(num_layers: int, attention: tuple[int, ...]) -> dict[str, Any]:
-    """Attention where named; the other blocks take turns: short, medium, long."""
-    hyena = [block for block in range(num_layers) if block not in attention]
-    kinds = {f"{kind}_layer_idxs": hyena[at::3] for at, kind in enumerate(("hcs", "hcm", "hcl"))}
-    return {"num_layers": num_layers, "attn_layer_idxs": list(attention), **kinds}
-
-
-def _sizes(width: int, heads: int, inner: int, groups: int) -> dict[str, Any]:
-    filters = {"num_filters": width, "hcl_filter_groups": width}
-    groups_of = {"hcs_filter_groups": groups, "hcm_filter_groups": groups}
-    return {
-        "hidden_size": width,
-        "num_attention_heads": heads,
-        "inner_mlp_size": inner,
-        **filters,
-        **groups_of,
-    }
-
-
-def _longer(factor: int, max_seqlen: int) -> dict[str, Any]:
-    return {
-        "rotary_emb_scaling_factor": factor,
-        "use_interpolated_rotary_pos_emb": True,
-        "max_seqlen": max_seqlen,
-    }
-
-
-_7B = _cycle(32, (3, 10, 17, 24, 31)) | {"rotary_emb_base": 10_000}
-_40B = _cycle(50, (3, 10, 17, 24, 31, 35, 42, 49)) | {"rotary_emb_base": 1_000_000}
-RELEASED: dict[str, dict[str, Any]] = {
-    "1b_base": _cycle(25, (3, 10, 17, 24)) | _sizes(1920, 15, 5120, 128) | {"max_seqlen": 8_192},
-    "7b_base": _7B | _sizes(4096, 32, 11008, 256) | {"max_seqlen": 32_768},
-    "7b_262k": _7B | _sizes(4096, 32, 11008, 256) | _longer(32, 262_144),
-    "7b": _7B | _sizes(4096, 32, 11264, 256) | _longer(128, 1_048_576),
-    "7b_microviridae": _7B | _sizes(4096, 32, 11008, 256) | {"max_seqlen": 32_768},
-    "20b": _cycle(24, (3, 10, 17))
-    | _sizes(8192, 64, 22528, 512)
-    | {"rotary_emb_base": 1_000_000}
-    | _longer(128, 1_048_576),
-    "40b_base": _40B | _sizes(8192, 64, 21888, 512) | {"max_seqlen": 8_192},
-    "40b": _40B | _sizes(8192, 64, 22528, 512) | _longer(128, 1_048_576),
-}
-NEEDS_FP8 = (
-    "1b_base",
-    "20b",
-    "40b",
-    "40b_base",
-)  # trained with FP8 projections; the 7B family is right without
-
-
-def released_config(name: str) -> Evo2Config:
-    """The configuration of a released model, e.g. "7b" or "evo2_7b".
-
-    Raises:
-        InputError: an unknown name.
-    """
-    short = released_name(name)
-    if short is None:
-        raise InputError(f"{name} is no released Evo 2; known are {', '.join(RELEASED)}")
-    return Evo2Config.from_official(RELEASED[short] | {"model_name": f"evo2_{short}"}, f"evo2_{short}")
-
-
-def released_name(text: str) -> str | None:
-    """Which released model a file, a folder or a hub id names; None if none.
-
-    "arcinstitute/evo2_7b" -> "7b"; "evo-design/evo-2-7b-8k-microviridae" -> "7b_microviridae".
-    """
-    last = text.rstrip("/").rpartition("/")[2].lower()
-    if "microviridae" in last:
-        return "7b_microviridae"
-    last = re.sub(r"^evo[-_]?2[-_]", "", re.sub(r"\.pt(\.part\d+)?$", "", last))
-    return last if last in RELEASED else None
 
 
 def block_of(layer: str) -> int | None:

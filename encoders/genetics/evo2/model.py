@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from encoders.genetics.evo2.block import AttentionBlock, HyenaBlock, RMSNorm
 from encoders.genetics.evo2.config import Evo2Config, block_of
-from encoders.runs.errors import InputError
 
 FP32 = ("log_poles", "residues", "inv_freq")  # never rounded to bf16
 
@@ -67,7 +66,7 @@ class Evo2Model(nn.Module):
 
         Args:
             ids: Tokens; with a prefix, those that follow it.
-            layer: One of :meth:`layers`: "blocks.28.mlp.l3", "blocks.28" (with the residual), "norm", "unembed"
+            layer: One of :meth:`Evo2Config.layers`: "blocks.28.mlp.l3", "blocks.28" (with the residual), "norm", "unembed"
                 (logits), ...
             prefix: What an earlier call kept of the positions before.
             keep: Whether to return the prefix behind the last position; ``layer`` must then be "norm" or "unembed".
@@ -75,7 +74,7 @@ class Evo2Model(nn.Module):
         Raises:
             InputError: no such layer.
         """
-        self.check_layer(layer)
+        self.config.check_layer(layer)
         if keep and layer not in ("norm", "unembed"):
             raise ValueError(f"a prefix is kept by all blocks, but the pass stops at {layer}")
         last, states = block_of(layer), []
@@ -91,35 +90,11 @@ class Evo2Model(nn.Module):
                 return x, None
         x = self.norm(x)
         if layer == "unembed":
-            x = F.linear(x.to(self.embedding_layer.weight.device), self.embedding_layer.weight)
+            x = self.unembed(x)
         seen = (0 if prefix is None else prefix.length) + ids.shape[1]
         return x, Prefix(seen, states) if keep else None
 
-    def layers(self) -> list[str]:
-        """Names of all layers whose output can be had, as the authors' package calls them."""
-        inner = [
-            f"blocks.{index}.{name}".rstrip(".")
-            for index, block in enumerate(self.blocks)
-            for name in block.layers
-        ]
-        return ["embedding_layer", *inner, "norm", "unembed"]
-
-    def check_layer(self, layer: str) -> None:
-        """Refuse a layer that the model does not have.
-
-        Raises:
-            InputError: with the names it has.
-        """
-        if layer not in self.layers():
-            block = min(block_of(layer) or 0, len(self.blocks) - 1)
-            near = [name for name in self.layers() if block_of(name) in (None, block)]
-            raise InputError(
-                f"this Evo 2 has no layer {layer!r}; it has {len(self.blocks)} blocks, and layers such as {', '.join(near)}"
-            )
-
-    def width(self, layer: str) -> int:
-        """Channels of a layer's output."""
-        D, last = self.config.hidden_size, layer.rpartition(".")[2]
-        special = {"l1": self.config.inner_mlp_size, "projections": 3 * D, "unembed": self.config.vocab_size}
-        special |= {"l2": special["l1"], "Wqkv": 3 * D}
-        return special.get(last, D)
+    def unembed(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L V"]:
+        """Logits of outputs of the last norm."""
+        weight = self.embedding_layer.weight
+        return F.linear(x.to(weight.device), weight)

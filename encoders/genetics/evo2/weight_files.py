@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from encoders.runs.artifact import file_sha256
 from encoders.runs.errors import InputError
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -44,17 +43,6 @@ class WeightFile(ABC):
     @abstractmethod
     def tensors(self, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         """The tensors named."""
-
-    def sha256(self) -> str:
-        """Of all bytes of all files in order; the parts of a cut file give what the whole gives."""
-        if len(self.files) == 1:
-            return file_sha256(self.files[0])
-        import hashlib
-
-        if isinstance(self, SafetensorsFile):
-            return hashlib.sha256("".join(map(file_sha256, self.files)).encode()).hexdigest()
-        with _Parts(self.files) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class PtFile(WeightFile):
@@ -131,6 +119,7 @@ class SafetensorsFile(WeightFile):
 
     def __init__(self, folder: Path) -> None:
         index = folder / INDEX
+        self._sha256: dict[str, str] = {}
         if not index.is_file():
             self.path, self.files = folder / SINGLE, [folder / SINGLE]
             return
@@ -147,17 +136,20 @@ class SafetensorsFile(WeightFile):
         if missing := [path.name for path in self.files if not path.is_file()]:
             raise InputError(f"{folder} lacks {', '.join(missing)}, which {index.name} names; copy all files")
 
-    def check(self) -> None:
-        """Compare each file with the sha256 that the converter wrote down.
+    def check(self, found: dict[str, str]) -> None:
+        """Compare the sha256 of each file with what the converter wrote down.
+
+        Args:
+            found: Name of a file -> its sha256.
 
         Raises:
             InputError: E_HASH.
         """
-        for path in self.files:
-            wanted = getattr(self, "_sha256", {}).get(path.name)
-            if wanted is not None and file_sha256(path) != wanted:
+        for name, wanted in self._sha256.items():
+            if found.get(name) != wanted:
                 raise InputError(
-                    f"{path} is damaged: its content does not match the sha256 in {INDEX}; copy or convert it again",
+                    f"{self.path.parent / name} is damaged: its content does not match the sha256 in {INDEX}; copy or "
+                    f"convert it again",
                     code="E_HASH",
                 )
 
