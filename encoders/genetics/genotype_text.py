@@ -32,11 +32,12 @@ class GenotypeDecoder:
 
     Args:
         people: S of the file.
-        columns: Which people are wanted, in order; None: everyone.
+        columns: Which people are wanted, in order.
     """
 
-    def __init__(self, people: int, columns: list[int] | None = None) -> None:
-        self._people, self._columns = people, columns
+    def __init__(self, people: int, columns: list[int]) -> None:
+        self._people = people
+        self._columns = None if columns == list(range(people)) else columns  # None: everyone, nothing to pick
         self._known: dict[str, tuple[int, int, bool, bool]] = {}
         self._plain: list[
             UInt32[np.ndarray, " S"]

@@ -3,6 +3,7 @@
 Glossary: R records of a file.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,10 +157,10 @@ def _header(path: Path, code: str) -> list[str]:
         return []
     with open(path, "rb") as file:
         if file.read(4) == PLAIN_ZST:
-            try:
+            if sys.version_info >= (3, 14):
+                from compression.zstd import ZstdFile
+            else:
                 from backports.zstd import ZstdFile
-            except ImportError:
-                return []  # only the contig lengths are missed
             file = ZstdFile(path)
         file.seek(0)
         lines = []

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from encoders.genetics.contigs import find_contig, header_contigs, no_contig
 from encoders.genetics.genotype_text import GenotypeDecoder
 from encoders.genetics.htslib import pysam, quiet_htslib
@@ -87,9 +89,15 @@ class PhasedVariants:
         Raises:
             InputError: E_VCF for a damaged block or a malformed record, E_PLOIDY for more than two alleles.
         """
+        return self._decoded(contig, self._lines(contig, start, end), people)
+
+    def _decoded(
+        self, contig: str, lines: list[str], people: list[str], *, or_dosage: bool = False
+    ) -> Records:
+        """Calls of records; with ``or_dosage``, all missing where a record has DS instead of GT."""
         positions, alleles = [], []
         decoder = GenotypeDecoder(len(self.samples), self._columns(people))
-        for line in self._lines(contig, start, end):
+        for line in lines:
             cells = line.split("\t", 9)
             if len(cells) < 10 or not cells[1].isdecimal():
                 raise self._malformed(contig, cells, len(cells))
@@ -101,6 +109,9 @@ class PhasedVariants:
                     f"person were wanted",
                     code="E_PLOIDY",
                 ) from None
+            if columns is None and or_dosage and "DS" in cells[8].split(":"):
+                decoder.add("GT", "\t".join(["./."] * len(self.samples)))
+                columns = cells[9].count("\t") + 1
             if columns is None:
                 raise InputError(
                     f"{self.path}: the record at {contig}:{cells[1]} has no genotypes (FORMAT {cells[8]}); "
@@ -122,8 +133,43 @@ class PhasedVariants:
         return Records(positions=positions, alleles=alleles, calls=calls, unphased=unphased, haploid=haploid)
 
     def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:
-        """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase."""
-        return dosages_of(self.fetch(contig, start, end, people))
+        """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase.
+
+        Imputed dosages (DS) count where a record has them, genotypes where it has not.
+        """
+        lines = self._lines(contig, start, end)
+        records = self._decoded(contig, lines, people, or_dosage=True)
+        found = dosages_of(records)
+        columns = self._columns(people)
+        row = 0
+        for line, haploid in zip(lines, records.haploid, strict=True):
+            cells = line.split("\t", 9)
+            count = len(_alleles(cells)) - 1
+            if "DS" in (fields := cells[8].split(":")):
+                each = cells[9].split("\t")
+                told = [self._dosage(contig, cells[1], each[k], fields.index("DS"), count) for k in columns]
+                given = np.asarray(told, np.float32).reshape(len(people), count).T * (1 + haploid)
+                found.values[row : row + count] = np.where(
+                    np.isnan(given), found.values[row : row + count], given
+                )
+            row += count
+        return found
+
+    def _dosage(self, contig: str, at: str, cell: str, field: int, count: int) -> list[float]:
+        told = (cell.split(":") + ["."] * field)[field].split(",")
+        if told == ["."]:
+            return [np.nan] * count
+        try:
+            numbers = [np.nan if one == "." else float(one) for one in told]
+        except ValueError:
+            numbers = []
+        if len(numbers) != count or not all(np.isnan(n) or 0 <= n <= 2 for n in numbers):
+            raise InputError(
+                f"{self.path}: the record at {contig}:{at} holds the dosage {','.join(told)!r}; {count} numbers "
+                f"between 0 and 2 were wanted",
+                code="E_VCF",
+            )
+        return numbers
 
     def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
         """Positions and alleles of the first ``limit`` records of a contig that begin before ``end``."""
@@ -166,10 +212,8 @@ class PhasedVariants:
                 code="E_VCF",
             ) from cause
 
-    def _columns(self, people: list[str]) -> list[int] | None:
-        """The columns of ``people``; None if they are everyone in the order of the file."""
-        columns = [self._column[name] for name in people]
-        return None if columns == list(range(len(self.samples))) else columns
+    def _columns(self, people: list[str]) -> list[int]:
+        return [self._column[name] for name in people]
 
     def _malformed(self, contig: str, cells: list[str], found: int) -> InputError:
         at = cells[1] if len(cells) > 1 else "?"

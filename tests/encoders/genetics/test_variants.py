@@ -173,3 +173,72 @@ def test_records_without_genotypes_and_files_without_people(files):
         PhasedVariants(files.vcf([("chr1", 10, "A", "C", [])], samples=()))
     with pytest.raises(InputError, match="two columns of the same name, 'p1'"):
         PhasedVariants(files.vcf([("chr1", 10, "A", "C", ["0|1", "0|1"])], samples=("p1", "p1")))
+
+
+def test_imputed_dosages_count_where_a_record_has_them(files):
+    records = [
+        ("chr1", 10, "A", "C,G", ["0|1:0.9,0.1", "2|.:.", "1:1,0"]),
+        ("chr1", 20, "A", "C", ["0/1:1.25", ".:0.5", "1:0.75"]),
+    ]
+    path = files.vcf(records, layout="GT:DS", samples=("p1", "p2", "p3"))
+    with PhasedVariants(path) as variants:
+        found = variants.dosages("chr1", 0, 99, ["p3", "p1", "p2"])
+    assert found.positions == [9, 9, 19]
+    assert found.alleles == [("A", "C"), ("A", "G"), ("A", "C")]
+    expected = [[2, 0.9, np.nan], [0, 0.1, np.nan], [1.5, 1.25, 0.5]]
+    np.testing.assert_array_equal(found.values, np.asarray(expected, np.float32))
+
+
+def test_dosages_without_genotypes_are_dosages_and_no_haplotypes(files):
+    path = files.vcf([("chr1", 10, "A", "C", ["0.5", "2"])], layout="DS")
+    with PhasedVariants(path) as variants:
+        assert variants.dosages("chr1", 0, 99, ["p1", "p2"]).values.tolist() == [[0.5, 2]]
+        with pytest.raises(InputError, match="E_VCF: .*no genotypes"):
+            variants.fetch("chr1", 0, 99, ["p1"])
+    for cells, message in ((["3", "1"], "holds the dosage '3'; 1 numbers"), (["x", "1"], "the dosage 'x'")):
+        path = files.vcf([("chr1", 10, "A", "C", cells)], layout="DS")
+        with PhasedVariants(path) as variants, pytest.raises(InputError, match=f"E_VCF: .*{message}"):
+            variants.dosages("chr1", 0, 99, ["p1", "p2"])
+
+
+def test_headers_in_utf8(files):
+    with PhasedVariants(files.vcf(RECORDS, samples=("Zoë", "sub-ä"))) as variants:
+        assert variants.samples == ["Zoë", "sub-ä"]
+        assert len(variants.fetch("chr1", 0, 99, ["sub-ä"])) == 3
+
+
+def test_genotypes_spelled_in_every_way_are_decoded_as_one_by_one(files):
+    cells = ["0|1", "1/0", ".|1", "./.", ".", "1", "10|2", "12", "0|11", "3|3", "2/.", "0|0"]
+    expected = [
+        [0, 1],
+        [1, 0],
+        [-1, 1],
+        [-1, -1],
+        [-1, -1],
+        [1, 1],
+        [10, 2],
+        [12, 12],
+        [0, 11],
+        [3, 3],
+        [2, -1],
+        [0, 0],
+    ]
+    unphased = [1, 10]
+    alts = ",".join("A" * n + "C" for n in range(12))
+    people = [f"p{k}" for k in range(12)]
+    for layout, tail in (("GT", ""), ("GT:DP", ":17"), ("GT:DP", "")):
+        path = files.vcf([("chr1", 10, "T", alts, [c + tail for c in cells])], layout=layout, samples=people)
+        with PhasedVariants(path) as variants:
+            found = variants.fetch("chr1", 0, 99, people)
+            assert found.calls[0].tolist() == expected
+            assert np.flatnonzero(found.unphased[0]).tolist() == unphased
+            assert np.flatnonzero(found.haploid[0]).tolist() == [5, 7]
+            some = variants.fetch("chr1", 0, 99, people[::-3])
+            assert some.calls[0].tolist() == expected[::-3]
+
+
+def test_first_sites_stop_at_their_limit(files):
+    with PhasedVariants(files.vcf(RECORDS)) as variants:
+        assert variants.first_sites("chr1", 2, 999) == [(9, ("A", "C", "G")), (19, ("AT", "A"))]
+        assert variants.first_sites("chr1", 9, 19) == [(9, ("A", "C", "G"))]
+        assert variants.first_sites("chr9", 9, 99) == []
