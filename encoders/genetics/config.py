@@ -11,7 +11,7 @@ from encoders.runs.study import DEMO
 
 STEPS = ("tokens", "pooling", "combine", "genes_as", "pca")
 # what cannot change the result: where and how it is computed
-HOW = ("plan", "device", "batch_bases", "cache", "cache_gb", "shard")
+HOW = ("plan", "device", "device_map", "batch_bases", "cache", "cache_gb", "shard")
 EXAMPLE_MODEL = "kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16"
 
 
@@ -56,6 +56,9 @@ class EmbedGenome:
         dtype: Number format of the model: "fp32", or "bf16" (faster on GPUs, coarser).
         batch_bases: Bases per batch of the encoder, which bounds memory; on a CPU each core has a batch of its own.
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
+        layer: Of Evo 2 only: whose output is pooled, such as blocks.28.mlp.l3; default: what its authors advise.
+        backend: Of Evo 2 only: "own" (default), PyTorch alone; or "evo2", the authors' package.
+        device_map: Of Evo 2 only: "auto" spreads a model larger than one card over GPUs, CPU memory and disk.
         cache: Folder of the cache of sequence vectors, which studies of one approval may share; default: the
             study's own.
         cache_gb: Largest size of that folder in GB (10^9 bytes); files used longest ago go first, those of this
@@ -89,6 +92,9 @@ class EmbedGenome:
     dtype: Literal["fp32", "bf16"] = "fp32"
     batch_bases: int = 16384
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    layer: str | None = None
+    backend: Literal["own", "evo2"] = "own"
+    device_map: Literal["auto"] | None = None
     cache: Path | None = None
     cache_gb: float | None = None
     shard: str = ""
@@ -131,6 +137,12 @@ class EmbedGenome:
     def steps(self) -> Strategy:
         """The resolved steps."""
         return Strategy(**{step: getattr(self, step) for step in STEPS})
+
+    @property
+    def encoder_options(self) -> dict[str, str]:
+        """Options that only some kinds of model have, as far as they were given."""
+        given = {"layer": self.layer, "backend": self.backend, "device_map": self.device_map}
+        return {name: value for name, value in given.items() if value not in (None, "own")}
 
     @property
     def fits_pca(self) -> bool:

@@ -80,7 +80,9 @@ def read_inputs(
     genomes = cohort_genomes(config, inputs)
     units = collect_units(genomes.windows, config.tokens)
     files = model if isinstance(model, ModelFiles) else find_model(model, revision=config.revision)[0]
-    encoder = load_encoder(files, device=device, dtype=config.dtype, batch_bases=config.batch_bases)
+    encoder = load_encoder(
+        files, device=device, dtype=config.dtype, batch_bases=config.batch_bases, **config.encoder_options
+    )
     return Ready(
         genomes=genomes,
         units=units,

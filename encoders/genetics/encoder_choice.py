@@ -11,11 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from encoders.genetics.evo2.released import is_evo2
 from encoders.genetics.sequence_encoder import SequenceEncoder
 from encoders.runs.errors import InputError
 from encoders.runs.hub import ModelFiles, resolve_model
 
 CONFIG = "config.json"
+YAML = ("*.yml", "*.yaml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,9 @@ class Kind:
         recognises: (parsed config.json or {}, names of all files) -> whether it is this kind.
         files: Names of the files that it must have.
         also: Names of more files that belong to it, `*` stands for anything; no other file is fetched.
-        encoder: `module:class`; the class takes (files, device, dtype, batch_bases).
+        encoder: `module:class`; the class takes (files, device, dtype, batch_bases) and its options.
         facts: `module:function`, (files) -> :class:`EncoderFacts`, from the configuration alone.
+        options: Names of options that only this kind has; "layer" is one of `facts` as well.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Kind:
     also: tuple[str, ...] = ()
     encoder: str
     facts: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,15 @@ KINDS = (
         also=("model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "vocab.txt"),
         encoder="encoders.genetics.generator_encoder:Generator",
         facts="encoders.genetics.generator_encoder:generator_facts",
+    ),
+    Kind(
+        name="Evo 2",
+        recognises=is_evo2,
+        files=(),
+        also=(CONFIG, *YAML, "*.pt", "*.pt.part*", "model.safetensors*", "model-*.safetensors"),
+        encoder="encoders.genetics.evo2.encoder:Evo2",
+        facts="encoders.genetics.evo2.model_files:evo2_facts",
+        options=("layer", "backend", "device_map", "max_memory", "offload"),
     ),
 )
 
@@ -132,6 +145,7 @@ def load_encoder(
     device: Any = "cpu",
     dtype: str = "fp32",
     batch_bases: int = 16384,
+    **options: Any,
 ) -> SequenceEncoder:
     """Load a frozen encoder, whatever its kind.
 
@@ -141,23 +155,39 @@ def load_encoder(
         device: Where it runs, a torch.device or its name.
         dtype: "fp32" or "bf16".
         batch_bases: Bases per batch, which bounds memory; at least one sequence is taken.
+        options: Options that only some kinds have.
 
     Raises:
-        InputError: no such model, an unknown kind, or weights that are not those of their configuration.
+        InputError: no such model, an unknown kind, an option that it does not have, or weights that are not those
+            of their configuration.
     """
     if isinstance(model, ModelFiles):
         files, kind = model, kind_of(model)
     else:
         files, kind = find_model(model, revision=revision)
-    return _attribute(kind.encoder)(files, device=device, dtype=dtype, batch_bases=batch_bases)
+    _refuse_foreign(options, kind)
+    return _attribute(kind.encoder)(files, device=device, dtype=dtype, batch_bases=batch_bases, **options)
 
 
-def encoder_facts(model: str | ModelFiles, *, revision: str | None = None) -> EncoderFacts:
+def encoder_facts(model: str | ModelFiles, *, revision: str | None = None, **options: Any) -> EncoderFacts:
     """What the configuration alone says; no weights are fetched or read."""
-    files = (
-        model if isinstance(model, ModelFiles) else resolve_model(model, files=(CONFIG,), revision=revision)
-    )
-    return _attribute(kind_of(files).facts)(files)
+    if isinstance(model, ModelFiles):
+        files = model
+    else:
+        files = resolve_model(model, files=(), also=(CONFIG, *YAML), revision=revision)
+    kind = kind_of(files)
+    _refuse_foreign(options, kind)
+    layer = {"layer": options["layer"]} if "layer" in options else {}
+    return _attribute(kind.facts)(files, **layer)
+
+
+def _refuse_foreign(options: dict[str, Any], kind: Kind) -> None:
+    if foreign := sorted(set(options) - set(kind.options)):
+        having = [other.name for other in KINDS if set(foreign) <= set(other.options)]
+        raise InputError(
+            f"{', '.join(f'--{name}' for name in foreign)} is an option of {' and '.join(having) or 'no model'}; this "
+            f"model is a {kind.name}"
+        )
 
 
 def _attribute(where: str) -> Any:

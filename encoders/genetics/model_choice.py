@@ -8,7 +8,7 @@ from encoders.runs.errors import InputError
 from encoders.runs.hub import ModelFiles
 from encoders.runs.study import Study
 
-WEIGHTS = (".safetensors", ".pt")
+WEIGHTS = (".safetensors", ".pt", ".part0")
 
 
 def choose_model(config: EmbedGenome, study: Study) -> tuple[str, dict[str, Path]]:

@@ -69,11 +69,14 @@ def plan(config: EmbedGenome, study: Study, inputs: Mapping[str, Any]) -> dict[s
             return rows | _without_model(str(cause))
         at_hand = model_at_hand(model, config.revision)
         if at_hand is None:
-            return rows | _from_facts(
-                units, encoder_facts(model, revision=config.revision), model, config, genomes
-            )
+            facts = encoder_facts(model, revision=config.revision, **config.encoder_options)
+            return rows | _from_facts(units, facts, model, config, genomes)
         encoder = load_encoder(
-            at_hand, device=compute_device(config.device), dtype=config.dtype, batch_bases=config.batch_bases
+            at_hand,
+            device=compute_device(config.device),
+            dtype=config.dtype,
+            batch_bases=config.batch_bases,
+            **config.encoder_options,
         )
         encoder = fitting(encoder, genomes, config)
         with cache_of(config, study, encoder, read_only=True) as cache:

@@ -10,6 +10,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -51,7 +52,7 @@ class Evo2:
         backend: "own", or "evo2": the authors' package.
         device_map: "auto", or Accelerate's map of modules to devices, for models larger than one card.
         max_memory: Device number or "cpu" -> bytes for "auto".
-        offload: Folder for what fits into no memory.
+        offload: Folder for what fits into no memory; default: a temporary one.
 
     Raises:
         InputError: the files are not a complete Evo 2, no such layer, or the evo2 package cannot run here.
@@ -91,6 +92,11 @@ class Evo2:
                 rules["fp8_projections"] = "computed without FP8, unlike in training"
             if isinstance(weights, SafetensorsFile):
                 weights.check(hashes)
+            if device_map == "auto" and offload is None:
+                self._offload = TemporaryDirectory(
+                    prefix="neurohelix-offload-"
+                )  # lives as long as the encoder
+                offload = Path(self._offload.name)
             loaded, self._device = load_on(
                 weights,
                 self.config,
