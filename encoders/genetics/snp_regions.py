@@ -54,16 +54,19 @@ def regions_of_windows(windows: list[Window], source: VariantSource, *, sex_chro
 
 
 def whole_contigs(source: VariantSource, *, sex_chromosomes: bool) -> Regions:
-    """Every contig from end to end.
+    """Every contig that holds a record, from end to end.
 
     Raises:
-        InputError: no contig is an autosome.
+        InputError: there is no record on an autosome.
     """
-    left_out = [name for name in source.contigs if not sex_chromosomes and canonical(name) in NOT_AUTOSOMES]
-    kept = [name for name in source.contigs if name not in left_out]
+    filled = [name for name in source.contigs if source.first_sites(name, 1, WHOLE)]
+    left_out = [name for name in filled if not sex_chromosomes and canonical(name) in NOT_AUTOSOMES]
+    kept = [name for name in filled if name not in left_out]
     if not kept:
         raise InputError(
-            f"{source.path} holds X, Y or MT only ({some(left_out)}); pass --sex_chromosomes=true, or variants of "
-            f"autosomes"
+            f"{source.path} holds no variant"
+            + (f" but on {some(left_out)}; pass --sex_chromosomes=true, or" if left_out else "; pass")
+            + " variants of autosomes",
+            code="E_CONTIG",
         )
     return Regions(stretches=[(name, 0, WHOLE) for name in kept], left_out=left_out)
