@@ -84,12 +84,8 @@ def resolve_model(
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
-        found, listed = _ask_hub(model, revision)
-        folder = Path(
-            snapshot_download(
-                model, revision=revision if found is None else found, allow_patterns=[*files, *also]
-            )
-        )
+        listed = _names_on_hub(model, revision)
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=[*files, *also]))
     except (HTTPError, HFValidationError, OSError) as cause:
         reason = (str(cause).strip().splitlines() or ["no reason given"])[0].rstrip(".")
         raise InputError(
@@ -115,10 +111,10 @@ def resolve_model(
     )
 
 
-def _ask_hub(model: str, revision: str | None) -> tuple[str | None, frozenset[str]]:
-    """(commit, names of all files) of a repository; (None, none) where the hub cannot be reached.
+def _names_on_hub(model: str, revision: str | None) -> frozenset[str]:
+    """Names of all files of a repository; none where the hub cannot be reached.
 
-    What was downloaded before is then looked for by its commit, or by the commit that a branch or tag had.
+    The library then looks for what was downloaded before, by the commit that the branch or tag had.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
@@ -128,10 +124,10 @@ def _ask_hub(model: str, revision: str | None) -> tuple[str | None, frozenset[st
     except HfHubHTTPError as cause:
         if cause.response.status_code < 500:  # it answered: no such repository, revision or permission
             raise
-        return None, frozenset()
+        return frozenset()
     except (HTTPError, OfflineModeIsEnabled):
-        return None, frozenset()
-    return info.sha, frozenset(file.rfilename for file in info.siblings or ())
+        return frozenset()
+    return frozenset(file.rfilename for file in info.siblings or ())
 
 
 def _fetched(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
