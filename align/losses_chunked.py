@@ -97,9 +97,16 @@ class _Clip(torch.autograd.Function):
                 elif rows == columns:
                     slope.diagonal().sub_(2)
                 _add_slopes(slope, rows, columns, left, right, to_left, to_right)
+            to_scale = _dot(left, to_left)
         factor = gradient / (2 * len(left))
-        to_scale = _dot(left, to_left) * factor
-        return to_left.mul_(factor * scale), to_right.mul_(factor * scale), to_scale, None, None, None
+        return (
+            to_left.mul_(factor * scale),
+            to_right.mul_(factor * scale),
+            to_scale * factor,
+            None,
+            None,
+            None,
+        )
 
 
 class _SigLip(torch.autograd.Function):
