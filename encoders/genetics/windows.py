@@ -26,6 +26,8 @@ class Window:
         clipped: How many bases were cut off because they lie beyond the contig.
         focus: [start, end) within the window whose bases are pooled, such as an exon or a variant and its
             surroundings, on the forward strand of the reference; None: all of the window.
+        clipped_start: How many bases of the flank were cut off because they lie before the contig.
+        rule: How the transcript of an exon was chosen ("MANE Select", ...); empty for other windows.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Window:
     strand: str = "+"
     clipped: int = 0
     focus: tuple[int, int] | None = None
+    clipped_start: int = 0
+    rule: str = ""
 
     @property
     def gene(self) -> str:
@@ -45,6 +49,11 @@ class Window:
     def place(self) -> str:
         """Human-readable position, 1-based and closed as genome browsers show it."""
         return f"{self.contig}:{self.start + 1}-{self.end}"
+
+    def widened(self, flank: int) -> "Window":
+        """The window with ``flank`` more bases on both sides, cut at the start of the contig; same focus."""
+        start = max(self.start - flank, 0)
+        return replace(self, start=start, end=self.end + flank, clipped_start=flank - (self.start - start))
 
 
 def read_windows(path: Path) -> list[Window]:
@@ -82,6 +91,14 @@ def read_windows(path: Path) -> list[Window]:
     return windows
 
 
+def is_plink(path: Path) -> bool:
+    """Whether a file holds PLINK genotypes, whose suffix is .bed as well."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(PLINK_MAGIC)) == PLINK_MAGIC
+
+
 def place_windows(windows: list[Window], reference: Reference, *, max_n_share: float | int) -> list[Window]:
     """The windows as they lie on a reference: its contig names, cut where they reach beyond the contig.
 
@@ -100,22 +117,41 @@ def place_windows(windows: list[Window], reference: Reference, *, max_n_share: f
                 code="E_WINDOW",
             )
         end = min(window.end, length)
-        placed.append(replace(window, contig=contig, end=end, clipped=window.end - end))
+        placed.append(
+            replace(
+                window, contig=contig, end=end, clipped=window.end - end, focus=_placed_focus(window, end)
+            )
+        )
         share = share_of_n(reference.fetch(contig, window.start, end))
         if share > max_n_share:
             rich.append(f"{window.name} ({share:.0%})")
     if rich:
         raise InputError(
             f"{len(rich)} of {len(windows)} windows hold more than {max_n_share:.0%} unknown bases (N) in "
-            f"{reference.path}: {some(rich)}; drop them from the BED file or raise --max_n_share",
+            f"{reference.path}: {some(rich)}; drop them from the list of windows or raise --max_n_share",
             code="E_NRICH",
         )
     return placed
 
 
 def digest_windows(windows: list[Window]) -> str:
-    """sha256 over names, places and strands; equal for equal windows however the file was written."""
-    return content_digest([[w.name, w.contig, w.start, w.end, w.strand] for w in windows])
+    """sha256 over names, places, strands and focus; equal for equal windows however the file was written."""
+    rows = [[w.name, w.contig, w.start, w.end, w.strand] + ([*w.focus] if w.focus else []) for w in windows]
+    return content_digest(rows)
+
+
+def _placed_focus(window: Window, end: int) -> tuple[int, int] | None:
+    """The focus as far as it lies in the window, which now ends at ``end``."""
+    if window.focus is None:
+        return None
+    start, stop = max(window.focus[0], window.start), min(window.focus[1], end)
+    if start >= stop:
+        raise InputError(
+            f"what is pooled of window {window.name!r} ({window.contig}:{window.focus[0] + 1}-{window.focus[1]}) lies "
+            f"beyond the end of its contig; pass the FASTA file that the windows were made for",
+            code="E_WINDOW",
+        )
+    return start, stop
 
 
 def _parse(line: str, where: str) -> Window:
