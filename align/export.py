@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from align.export_config import Export
-from align.preprocess import principal_axes
 from encoders.runs.artifact import PRIVATE, write_text
 from encoders.runs.errors import InputError
+from encoders.stats.components import principal_axes
 
 HEADER = {"regenie": ("FID", "IID"), "plink2": ("#FID", "IID")}
 

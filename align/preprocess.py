@@ -8,20 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-
-def principal_axes(
-    centred: Float[np.ndarray, "S D"],
-) -> tuple[Float[np.ndarray, "D C"], Float[np.ndarray, " C"]]:
-    """Principal axes of centred data and the variances along them, largest first; empty directions left out."""
-    num, width = centred.shape
-    if width <= num:  # the smaller of the two Gram matrices
-        values, axes = np.linalg.eigh(centred.T @ centred)
-    else:
-        values, left = np.linalg.eigh(centred @ centred.T)
-        axes = centred.T @ left / np.sqrt(np.maximum(values, 1e-300))
-    order = np.argsort(values)[::-1]
-    order = order[values[order] > 1e-10 * values[order[0]]]
-    return axes[:, order], values[order] / max(1, num - 1)
+from encoders.stats.components import principal_axes
 
 
 @dataclass(kw_only=True)
