@@ -11,6 +11,7 @@ from bed_reader import to_bed
 from bgen import BgenWriter
 from pgenlib import PgenWriter
 
+from encoders.genetics import bgen_variants
 from encoders.genetics.haplotypes import RefCheck, window_haplotypes
 from encoders.genetics.reference import Reference
 from encoders.genetics.variant_source import VariantSource, open_variants
@@ -112,7 +113,9 @@ def _write_bgen(
                         table[row, at + order.index(allele)] = 1
             if not phased:
                 table = table.reshape(len(samples), 2, len(names)).sum(axis=1)
-                table = np.stack([table[:, 0] == 2, table[:, 0] == 1, table[:, 1] == 2], axis=1) / 1.0
+                first, second = table.T  # copies of each of two alleles
+                table = np.stack([first == 2, first == 1, second == 2], axis=1) * 1.0
+                table[np.isnan(first)] = np.nan
             out.add_variant(
                 f"v{number}", f"r{9 - number}", record[0] if chrom is None else chrom, record[1],
                 [names[k] for k in order], table, ploidy=ploidy, phased=phased,
@@ -251,3 +254,270 @@ def test_unphased_genotypes_are_told_apart_and_refused(files, fasta, form):
         with pytest.raises(InputError, match=r"E_UNPHASED: 1 of 3 heterozygous genotypes"):
             _haplotypes(source, fasta)
         assert source.dosages("chr7", 0, 400, SAMPLES).values[0, 0] == 1
+
+
+# --- BGEN: which allele is REF, which chromosome, who ---
+
+
+@pytest.mark.parametrize("ref_last", [(), True, (0, 6)])
+def test_bgen_haplotypes_are_right_wherever_ref_stands(files, fasta, ref_last, bcftools_consensus):
+    records = [r for r in _cohort() if ref_last in ((), True) or "," not in r[3]]
+    path = write(files, records, "bgen", ref_last=ref_last)
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        if ref_last == (0, 6):  # now first, now last: single bases can tell, the deletion fits both ways
+            with pytest.raises(
+                InputError, match=r"E_ALLELES: .*chr7:51 .*more than one of them fits.*ref-first"
+            ):
+                _haplotypes(source, fasta)
+            pure = source.fetch("chr7", 0, 45, SAMPLES)
+            assert pure.alleles == [(records[0][2], records[0][3]), tuple(_alleles(records[1]))][: len(pure)]
+            assert "mixed" in source.remarks[0]
+            return
+        ours = _haplotypes(source, fasta, window=Window(name="g", contig="chr7", start=0, end=400))
+        values = source.dosages("chr7", 0, 400, SAMPLES)
+        assert ("last" if ref_last else "first") in source.remarks[0]
+    vcf = write(files, records, "vcf", name="theirs")
+    theirs = bcftools_consensus([(fasta, vcf, s, h, ["-M", "N"]) for s in SAMPLES for h in (1, 2)])
+    assert [bases for pair in ours for bases in pair] == theirs
+    with open_variants(vcf) as source:
+        np.testing.assert_array_equal(values.values, source.dosages("chr7", 0, 400, SAMPLES).values)
+
+
+def test_a_wrong_ref_in_a_bgen_of_one_order_is_not_turned_round(files, fasta, monkeypatch):
+    """A late site whose ALT is the FASTA's base: where REF comes first, that is a mismatch, not another order."""
+    monkeypatch.setattr(bgen_variants, "VOTERS", 7)
+    carriers = ("0|1", "0|0", "0|0", "0|0", "0|0", "0|0")
+    wrong = ("chr7", 350, OTHER[BASES[349]], BASES[349], carriers)
+    path = write(files, [*_cohort(), wrong], "bgen")
+    check = RefCheck()
+    window = Window(name="g", contig="chr7", start=0, end=400)
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        assert source.fetch("chr7", 349, 350, SAMPLES).alleles == [(OTHER[BASES[349]], BASES[349])]
+        window_haplotypes(window, reference, source, SAMPLES, missing="n", check=check)
+    assert len(check.wrong) == 1 and "chr7:350" in check.wrong[0]
+
+
+def test_bgen_without_a_reference_genome(files, fasta):
+    path = write(files, _cohort(), "bgen", ref_last=True)
+    with open_variants(path) as source:
+        with pytest.raises(InputError, match=r"E_ALLELES: .*chr7:21 .*no reference genome was given"):
+            source.fetch("chr7", 0, 400, SAMPLES)
+        assert "unknown" in source.remarks[0]
+        assert len(source.dosages("chr7", 0, 400, SAMPLES)) == 10
+    with (
+        open_variants(path, ref_allele="last") as stated,
+        open_variants(write(files, _cohort(), "vcf")) as vcf,
+    ):
+        np.testing.assert_array_equal(
+            stated.fetch("chr7", 0, 400, SAMPLES).calls, vcf.fetch("chr7", 0, 400, SAMPLES).calls
+        )
+
+
+def test_a_blank_chromosome_is_named_by_the_file_or_the_user(files, fasta):
+    with Reference(fasta) as reference:
+        path = write(files, _cohort(), "bgen", chrom="", name="ukb_hap_chr7_v2")
+        with open_variants(path, reference=reference) as source:
+            assert source.find("chr7", "w") == "7"
+            assert len(source.fetch("7", 0, 400, SAMPLES)) == 7
+        with open_variants(
+            write(files, _cohort(), "bgen", chrom="", name="ukb22438_c7_b0_v2"), reference=reference
+        ) as s:
+            assert s.contigs == ["7"]
+        path = write(files, _cohort(), "bgen", chrom="", name="haplotypes")
+        with pytest.raises(InputError, match="E_CONTIG: .*blank.*does not say which"):
+            open_variants(path, reference=reference)
+        with open_variants(path, reference=reference, contig="chr7") as source:
+            assert len(source.fetch("chr7", 0, 400, SAMPLES)) == 7
+        for code in ("07", "chr7", "NC_000007.14"):
+            with open_variants(
+                write(files, _cohort(), "bgen", chrom=code, name=code), reference=reference
+            ) as s:
+                assert len(s.fetch(s.find("chr7", "w"), 0, 400, SAMPLES)) == 7
+
+
+def test_bgen_without_phase_holds_dosages_only(files, fasta):
+    records = [r for r in _cohort() if "," not in r[3]]
+    path = write(files, records, "bgen", phased=False)
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        with pytest.raises(InputError, match=r"E_UNPHASED: .*chr7:21 holds probabilities.*without phase"):
+            source.fetch("chr7", 0, 400, SAMPLES)
+        found = source.dosages("chr7", 0, 400, SAMPLES)
+    with open_variants(write(files, records, "vcf")) as vcf:
+        np.testing.assert_array_equal(found.values, vcf.dosages("chr7", 0, 400, SAMPLES).values)
+
+
+def test_bgen_probabilities_become_expected_copies_and_uncertain_alleles_are_missing(files, fasta):
+    path = files.folder / "soft.bgen"
+    alts = [b for b in "ACGT" if b != BASES[20]]
+    with BgenWriter(str(path), 2, samples=["a", "b"]) as out:
+        genotypes = np.asarray([[0.1, 0.2, 0.3, 0.1, 0.2, 0.1], [0, 0, 0, 0, 1, 0]])  # 00 01 11 02 12 22
+        out.add_variant("v", "r", "chr7", 21, [BASES[20], *alts[:2]], genotypes, bit_depth=16)
+        soft = np.asarray([[0.95, 0.05, 0.4, 0.6], [0.0, 1.0, 0.2, 0.8]])
+        out.add_variant("w", "s", "chr7", 31, [BASES[30], OTHER[BASES[30]]], soft, phased=True, bit_depth=16)
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        found = source.dosages("chr7", 0, 400, ["b", "a"])
+        np.testing.assert_allclose(found.values, [[1, 1.0], [1, 0.5], [1.8, 0.65]], atol=1e-4)
+        assert source.fetch("chr7", 29, 40, ["a", "b"]).calls.tolist() == [[[0, -1], [1, -1]]]
+
+
+def test_names_of_people_come_from_the_sample_file_where_the_bgen_has_none(files, fasta):
+    path = write(files, _cohort(), "bgen", named=False)
+    with pytest.raises(InputError, match=r"E_SAMPLE: .*names of its 6 people.*cohort.sample"):
+        open_variants(path)
+    rows = ["ID_1 ID_2 missing sex", "0 0 0 D", *(f"{s} {s} 0 1" for s in SAMPLES)]
+    beside = path.with_suffix(".sample")
+    beside.write_text("\n".join(rows) + "\n")
+    with open_variants(path) as source:
+        assert source.samples == SAMPLES
+    other = files.folder / "ukb1_s6.sample"
+    other.write_text("\n".join(["ID", "0", *SAMPLES[:5]]) + "\n")
+    with pytest.raises(InputError, match=r"E_SAMPLE: .*ukb1_s6.sample names 5 people.*holds 6"):
+        open_variants(path, sample_file=other)
+    other.write_text("\n".join(SAMPLES) + "\n")
+    with pytest.raises(InputError, match="E_SAMPLE: .*two header lines"):
+        open_variants(path, sample_file=other)
+
+
+def test_an_index_of_a_bgen_is_used_only_if_it_belongs_to_it(files, fasta):
+    path = write(files, _cohort(), "bgen")
+    index = Path(f"{path}.bgi")
+    with open_variants(path) as source:
+        assert source.index_state == "as found"
+    stale = index.read_bytes()
+    index.unlink()
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        assert source.index_state == "rebuilt: missing"
+        assert len(source.fetch("chr7", 0, 400, SAMPLES)) == 7
+    assert not index.exists()
+    write(files, [*_cohort(), _snv(330, *["0|1"] * 6)], "bgen")
+    for content in (stale, b"no database"):
+        index.write_bytes(content)
+        with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+            assert source.index_state == "rebuilt: stale"
+            assert len(source.fetch("chr7", 0, 400, SAMPLES)) == 8
+
+
+def test_records_at_one_place_keep_the_order_of_the_file(files, fasta):
+    """bgenix sorts by rsid; the first of two overlapping records wins, so the order decides the haplotypes."""
+    at = _snv(40, *["1|1"] * 6)
+    both = [at, (at[0], at[1], at[2], OTHER[OTHER[at[2]]], at[4])]
+    for form in FORMATS:
+        path = write(files, both, form)
+        with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+            assert [a[1] for a in source.fetch("chr7", 0, 400, SAMPLES).alleles] == [both[0][3], both[1][3]]
+
+
+# --- PLINK ---
+
+
+def test_a_bed_file_holds_no_phase_and_says_so(files):
+    path = write(files, [_snv(20, *["0|1"] * 6)], "bed")
+    with (
+        open_variants(path) as source,
+        pytest.raises(InputError, match=r"E_UNPHASED: .*PLINK \.bed file, which holds no phase"),
+    ):
+        source.fetch("7", 0, 400, SAMPLES)
+
+
+def test_the_reference_genome_decides_which_allele_of_a_bed_is_ref(files, fasta):
+    records = [_snv(at, "0|1", "1|1", "0|0", ".|.", "0|1", "0|0") for at in (20, 40, 60)]
+    path = write(files, records, "bed", ref_is_a1=(1,))
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        found = source.dosages("7", 0, 400, SAMPLES)
+        assert found.alleles == [(r[2], r[3]) for r in records]
+        np.testing.assert_array_equal(found.values, np.asarray([[1, 2, 0, np.nan, 1, 0]] * 3, np.float32))
+        assert "mixed" in source.remarks[0]
+    with open_variants(path) as source:
+        assert source.dosages("7", 0, 400, SAMPLES).alleles[1] == (records[1][3], records[1][2])
+
+
+def test_pgen_tables_by_any_of_their_names(files, fasta):
+    path = write(files, _cohort(), "pgen")
+    table = path.with_suffix(".pvar")
+    with open_variants(table) as source:  # the table means its genotypes
+        assert source.path == path
+        assert source.lengths == {"chr7": 400}
+        expected = source.fetch("chr7", 0, 400, SAMPLES).calls
+    from backports import zstd
+
+    Path(f"{table}.zst").write_bytes(zstd.compress(table.read_bytes()))
+    table.unlink()
+    with open_variants(path) as source:
+        assert source.lengths == {"chr7": 400}
+        np.testing.assert_array_equal(source.fetch("chr7", 0, 400, SAMPLES).calls, expected)
+    path.with_suffix(".psam").unlink()
+    with pytest.raises(
+        InputError, match=r"E_PGEN: .*no table of people.*'cohort.psam', 'cohort.fam'.*put it there"
+    ):
+        open_variants(path)
+    path.with_suffix(".fam").write_text("".join(f"f {s} 0 0 0 -9\n" for s in SAMPLES))
+    with open_variants(path) as source:
+        assert source.samples == SAMPLES
+
+
+def test_x_of_plink_is_one_contig_whatever_its_numbers(files):
+    records = [("25", *_snv(20, *["0|1"] * 6)[1:]), ("23", *_snv(40, *["1|0"] * 6)[1:])]
+    path = write(files, records, "pgen")
+    with open_variants(path) as source:
+        assert source.find("chrX", "w") == "X"
+        assert source.fetch("X", 0, 400, SAMPLES).positions == [20, 40]
+
+
+def test_a_pgen_without_phase_marks_every_heterozygous_genotype(files, fasta):
+    path = write(files, [_snv(20, "0|1", "1|0", "1|1", "0|0", ".|.", "0|0")], "pgen", phased=False)
+    with open_variants(path) as source:
+        assert source.fetch("chr7", 0, 400, SAMPLES).unphased[0].tolist() == [True, True, *[False] * 4]
+        with pytest.raises(InputError, match="E_UNPHASED: 2 of 2 heterozygous"):
+            _haplotypes(source, fasta)
+
+
+# --- files that cannot be used ---
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [("vcf", "E_VCF"), ("bcf", "E_VCF"), ("pgen", "E_PGEN"), ("bgen", "E_BGEN"), ("bed", "E_BED")],
+)
+def test_damaged_files_are_one_sentence_in_every_format(files, fasta, form, code):
+    records = [r for r in _cohort() if "," not in r[3]]
+    path = write(files, records, form)
+    whole = path.read_bytes()
+    for content in (b"", b"<html><body>404 not found</body></html>", whole[: len(whole) // 2], whole[:-3]):
+        path.write_bytes(content)
+        with (
+            pytest.raises(
+                InputError, match=f"^{code}: .*{path.name}.*(copy|download|pass|restore)"
+            ) as caught,
+            Reference(fasta) as reference,
+            open_variants(path, reference=reference) as source,
+        ):
+            source.dosages(source.contigs[0], 0, 400, SAMPLES)
+        assert "\n" not in str(caught.value)
+
+
+def test_files_without_people(files):
+    with pytest.raises(InputError, match="E_VCF: .*no people"):
+        open_variants(files.vcf([("chr7", 10, "A", "C", [])], samples=()))
+    path = write(files, _cohort(), "pgen")
+    path.with_suffix(".psam").write_text("#IID\tSEX\n")
+    with pytest.raises(InputError, match="E_PGEN: .*lists no people"):
+        open_variants(path)
+    path.with_suffix(".psam").write_text("#IID\n" + "p1\n" * 6)
+    with pytest.raises(InputError, match="E_PGEN: .*5 individual ids .* more than once"):
+        open_variants(path)
+    path.with_suffix(".psam").write_text("#IID\n" + "".join(f"{k}\n" for k in range(5)))
+    with pytest.raises(InputError, match="E_PGEN: .*with 5 people"):
+        open_variants(path)
+    path.with_suffix(".pvar").write_text("<html>")
+    path.with_suffix(".psam").write_text("#IID\n" + "".join(f"{k}\n" for k in range(6)))
+    with pytest.raises(InputError, match="E_PGEN: .*cohort.pvar cannot be read"):
+        open_variants(path)
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "bed"])
+def test_an_unknown_contig_is_an_error_in_every_format(files, form):
+    path = write(files, [_snv(20, *["0|1"] * 6)], form)
+    with open_variants(path) as source:
+        assert source.find("NC_000007.14", "w") == source.contigs[0]
+        with pytest.raises(InputError, match="E_CONTIG: window 'w' lies on contig '8'"):
+            source.find("8", "w")
