@@ -13,6 +13,7 @@ from jaxtyping import Float64
 
 from encoders.cohort import Cohort, Split
 from encoders.genetics.common_people import nobody_in_common
+from encoders.genetics.guards import confounding, confounding_text
 from encoders.genetics.reference import some
 from encoders.genetics.score_config import EmbedScores
 from encoders.genetics.score_table import ScoreTable, read_score_table
@@ -55,7 +56,8 @@ def polygenic_vectors(config: EmbedScores, inputs: Mapping[str, Path], tables: l
         InputError: what is wrong with a table; E_SAMPLE, ids do not meet; E_DEGENERATE, a score does not differ
             between training people.
     """
-    listed, split = Cohort.load(inputs["participants"]).ids, Split.load(inputs["splits"])
+    cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
+    listed = cohort.ids
     read = [
         read_score_table(path, columns=config.columns, id_column=config.id_column, value=config.value)
         for path in tables
@@ -79,7 +81,7 @@ def polygenic_vectors(config: EmbedScores, inputs: Mapping[str, Path], tables: l
         )
     mean, sd = _scale(values[[row[name] for name in train]], names)
     chosen = values[[row[name] for name in people]]
-    z = np.where(np.isnan(chosen), 0, (chosen - mean) / sd)
+    z = np.where(np.isnan(chosen), 0, (chosen - mean) / sd).astype(np.float32)
     table = set(listed)
     unused = [(name, "in the table of people, not in the scores") for name in listed if name not in row]
     unused += [
@@ -90,7 +92,7 @@ def polygenic_vectors(config: EmbedScores, inputs: Mapping[str, Path], tables: l
     unused += [(name, "in the scores, not in the table of people") for name in scored if name not in table]
     vectors = SubjectVectors(
         ids=people,
-        values=z.astype(np.float32),
+        values=z,
         blocks={name: (k, k + 1) for k, name in enumerate(names)},
         provenance={
             "encoder": "polygenic scores",
@@ -100,6 +102,7 @@ def polygenic_vectors(config: EmbedScores, inputs: Mapping[str, Path], tables: l
             "programs": sorted({one.program for one in read}),
             "tables_sha256": [file_sha256(path) for path in tables],
             "random_weights": False,
+            "confounding": confounding(z, cohort.frame.loc[people]),
             "trained_on": _trained_on(config.trained_on, sorted(train), split),
         },
     )
@@ -131,6 +134,8 @@ def save_scores(scores: Scores, config: EmbedScores, *, vectors: Path, unused: P
         "scores": f"{len(names)} ({some(names)}), written by {', '.join(dict.fromkeys(scores.programs))}",
         "missing_scores_set_to_the_mean": scores.imputed,
         "fitted_on": f"{scores.num_train} training people",
+        "explained_by_ancestry": confounding_text(scores.vectors.provenance["confounding"]["ancestry"]),
+        "explained_by_batch": confounding_text(scores.vectors.provenance["confounding"]["batch"]),
     }
     if config.trained_on == "unknown":
         rows_["discovery_sample"] = (

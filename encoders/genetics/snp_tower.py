@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from encoders.cohort import Cohort, Split
 from encoders.genetics.common_people import nobody_in_common
+from encoders.genetics.guards import confounding, confounding_text
 from encoders.genetics.reference import Reference, some
 from encoders.genetics.snp_components import Components, fit_components
 from encoders.genetics.snp_config import EmbedSNPs
@@ -48,6 +49,7 @@ class SNPTower:
         unused: (id, what was found) of people without a vector.
         remarks: How the reader understood the files.
         vectors: (S, D) of ``people``.
+        confounding: What ancestry and batch explain of them, of :func:`encoders.genetics.guards.confounding`.
     """
 
     people: list[str]
@@ -60,7 +62,8 @@ class SNPTower:
     left_out: list[str]
     unused: list[tuple[str, str]]
     remarks: list[str]
-    vectors: np.ndarray
+    vectors: Float32[np.ndarray, "S D"]
+    confounding: dict[str, Any]
 
 
 def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path]) -> SNPTower:
@@ -76,7 +79,8 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
         InputError: E_SAMPLE (nobody in common, or too few to train on), E_CONTIG, E_DEGENERATE, E_MEMORY, or what the
             reader of the variants finds.
     """
-    listed, split = Cohort.load(inputs["participants"]).ids, Split.load(inputs["splits"])
+    cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
+    listed = cohort.ids
     with ExitStack() as stack:
         reference = stack.enter_context(Reference(inputs["reference"])) if "reference" in inputs else None
         source = stack.enter_context(
@@ -143,6 +147,7 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
             f"raise --max_person_missing",
             code="E_DEGENERATE",
         )
+    vectors = np.concatenate(scores, axis=1)[[row[name] for name in people]]
     return SNPTower(
         people=people,
         train=sorted(train),
@@ -154,7 +159,8 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
         left_out=left_out,
         unused=unused,
         remarks=remarks,
-        vectors=np.concatenate(scores, axis=1)[[row[name] for name in people]],
+        vectors=vectors,
+        confounding=confounding(vectors, cohort.frame.loc[people]),
     )
 
 
@@ -202,6 +208,7 @@ def save_tower(
             "windows_sha256": digest_windows(tower.regions.windows) if tower.regions.windows else None,
             "sex_chromosomes": config.sex_chromosomes,
             "explained_variance": _explained(tower),
+            "confounding": tower.confounding,
             "random_weights": False,
             "trained_on": {"split_digest": tower.split.digest, "ids": tower.train, "complete": True},
         },
@@ -239,6 +246,8 @@ def _summary(tower: SNPTower, config: EmbedSNPs, unused: Path) -> dict[str, Any]
         "genes_without_a_usable_variant": some(tower.left_out) if tower.left_out else 0,
         "components": _told_components(kept, most, config, len(tower.train)),
         "explained_variance_of_the_training_people": f"{_explained(tower):.1%}",
+        "explained_by_ancestry": confounding_text(tower.confounding["ancestry"]),
+        "explained_by_batch": confounding_text(tower.confounding["batch"]),
         "tie_rate": f"{same[same > 1].sum() / len(tower.people):.1%} of people share their vector with another",
         "vectors": f"{len(tower.people)} people x {tower.vectors.shape[1]} ({len(tower.blocks)} blocks)",
     }

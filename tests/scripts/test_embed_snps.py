@@ -73,6 +73,7 @@ def test_vectors_equal_a_direct_svd_of_the_training_people(study, genotypes, cap
         in out
     )
     assert "explained variance of the training people: 100.0%" in out
+    assert "explained by ancestry: unknown: the table of people has no column for genetic PCs" in out
     for path in (
         "vectors/snps.safetensors",
         "runs/embed_snps/components.safetensors",
@@ -297,6 +298,27 @@ def test_people_who_are_missing_somewhere_are_counted_and_listed(study, genotype
         ["p39", "among the variants, not in the table of people"],
         ["p3", "no call at 5 of the 24 variants used"],
     ]
+
+
+def test_ancestry_in_the_vectors_is_reported(tmp_path, capsys):
+    genotypes = files.random_genotypes(people=80, variants=60)
+    group = np.arange(80) % 2
+    genotypes.copies = np.random.default_rng(1).binomial(2, np.where(group, 0.8, 0.2), (60, 80))
+    study = files.write_study(tmp_path, genotypes, windows=("chr1\t0\t90000\tA",), num_train=60)
+    rows = [f"{name}\t{'EUR' if one else 'AFR'}" for name, one in zip(genotypes.people, group, strict=True)]
+    (study / "raw/participants.tsv").write_text("\n".join(["participant_id\tancestry", *rows]) + "\n")
+    _, vectors = embed(study, "--components=1")
+    assert vectors.provenance["confounding"]["ancestry"]["share"] > 0.8
+    assert re.search(r"explained by ancestry: [89]\d\.\d% of the vectors' variance", capsys.readouterr().out)
+
+
+def test_a_changed_table_beside_the_genotypes_is_another_input(study, genotypes, capsys):
+    path = genotypes.pgen(study / "raw/genetics/cohort.pgen")
+    assert embed(study, f"--variants={path}")[0] == 0
+    psam = path.with_suffix(".psam")
+    psam.write_text(psam.read_text().replace("p1\t", "x1\t"))
+    assert embed(study, f"--variants={path}")[0] == 2
+    assert ".psam" in capsys.readouterr().err
 
 
 def test_x_is_left_out_unless_asked_for(tmp_path, capsys):
