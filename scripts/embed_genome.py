@@ -34,7 +34,7 @@ def main(config: EmbedGenome) -> int:
         with processes.together():
             if processes.is_main:
                 model, files = choose_model(config, study)
-                stage = stage_of(config, study, inputs | files)
+                stage = stage_of(config, study, inputs, files)
                 finished = stage.finished
         model, finished = processes.from_main((model, finished))
         if finished:
@@ -54,20 +54,32 @@ def main(config: EmbedGenome) -> int:
         return 2
 
 
-def find_inputs(config: EmbedGenome, study: Study) -> dict[str, Path]:
+def find_inputs(config: EmbedGenome, study: Study) -> dict[str, Path | list[Path]]:
     """Every file that the result depends on, and the split, where there is one, that is reported on."""
-    names = ["participants", "variants", "reference", "windows"]
+    from encoders.genetics.variant_source import variant_files
+
+    names = ["participants", "reference", "windows"]
     if config.splits or study.path("splits").exists() or config.fits_pca:
         names.append("splits")
-    inputs = {name: study.need(name, getattr(config, name)) for name in names}
+    inputs: dict = {name: study.need(name, getattr(config, name)) for name in names}
+    inputs["variants"] = variant_files(config.variants or study.need("variants"))
     if config.pca_from:
         inputs["pca_from"] = study.need("pca_from", config.pca_from)
     return inputs
 
 
-def stage_of(config: EmbedGenome, study: Study, inputs: dict[str, Path]) -> Stage:
+def stage_of(
+    config: EmbedGenome, study: Study, inputs: dict[str, Path | list[Path]], model: dict[str, Path]
+) -> Stage:
     """The record of the run, or of one part of it. Without a PCA a split decides nothing but what is reported."""
-    asked = {name: path for name, path in inputs.items() if name != "splits" or config.fits_pca}
+    from encoders.genetics.variant_inputs import variant_inputs
+
+    asked = {
+        name: path
+        for name, path in inputs.items()
+        if name != "variants" and (name != "splits" or config.fits_pca)
+    }
+    asked |= variant_inputs(inputs["variants"]) | model
     main, extra = study.path("genetics"), []
     if config.pca or config.pca_from:
         extra.append("pca")
@@ -84,7 +96,7 @@ def stage_of(config: EmbedGenome, study: Study, inputs: dict[str, Path]) -> Stag
     return Stage(part, config, study=study, inputs=asked, ignore=HOW)
 
 
-def show_plan(config: EmbedGenome, study: Study, inputs: dict[str, Path]) -> int:
+def show_plan(config: EmbedGenome, study: Study, inputs: dict[str, Path | list[Path]]) -> int:
     """Print what would be done; the other processes of a launch have nothing to say."""
     if int(os.environ.get("RANK", "0")):
         return 0

@@ -22,7 +22,8 @@ class EmbedGenome:
     Args:
         study: Study folder.
         participants: Table of people (TSV or CSV); default: the study's own.
-        variants: Phased variants, bgzipped VCF or BCF; default: the study's own.
+        variants: Phased variants: bgzipped VCF, BCF, .pgen or .bgen: a file, a folder, a pattern such as
+            'chr*.vcf.gz', or several of these with commas between them; default: the study's own.
         reference: Reference genome, FASTA, plain or bgzipped; default: the study's own.
         windows: Gene windows, BED6 (0-based, half-open; name = gene, or gene|transcript|exon, whose windows
             are averaged; strand); default: the study's own.

@@ -82,7 +82,7 @@ class Genomes:
 
 def read_genomes(
     *,
-    variants: Path,
+    variants: Path | list[Path],
     reference: Path,
     windows: Path,
     people: list[str],
@@ -92,7 +92,7 @@ def read_genomes(
     """Build the haplotypes of the people who are both in the table and among the variants.
 
     Args:
-        variants: Phased variants.
+        variants: Phased variants, one file or several that hold the same people.
         reference: FASTA.
         windows: BED.
         people: Ids of the table of people, in order; the result keeps it.
@@ -139,7 +139,7 @@ def read_genomes(
         )
 
 
-def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path]) -> Genomes:
+def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path | list[Path]]) -> Genomes:
     """:func:`read_genomes` with the options and paths of a run."""
     return read_genomes(
         variants=inputs["variants"],

@@ -161,6 +161,8 @@ def forget(folder: Path) -> None:
     """Remove what the processes of earlier and present runs have said."""
     for path in folder.glob("process-*.json"):
         path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _status_file(folder: Path, run: str, index: int) -> Path:

@@ -236,7 +236,7 @@ def test_wrong_options_are_one_line(run):
     assert "pooling" in error_of(run("--pooling=median"))
     assert "batch_bases is 0" in error_of(run("--batch_bases=0"))
     assert "max_n_share is 2.0" in error_of(run("--max_n_share=2"))
-    assert "does not exist (variants)" in error_of(run("--variants=/no/such.vcf.gz"))
+    assert "/no/such.vcf.gz does not exist" in error_of(run("--variants=/no/such.vcf.gz"))
 
 
 def test_every_yaml_of_this_stage_runs(study, run):
