@@ -16,8 +16,18 @@ import yaml
 from encoders.runs.errors import InputError
 
 KINDS = ("hcs", "hcm", "hcl", "attn")  # Hyena with a short, medium, long filter; attention
-LONG_TAPS = (
-    128  # explicit filters of this many taps or more are convolutions with a skip, shorter ones are not
+# Explicit filters of so many taps or more are convolutions with a skip beside them, shorter ones are neither.
+LONG_TAPS = 128
+# Layers of a block, in order; "" is its end.
+COMMON = ("post_norm", "mlp.l1", "mlp.l2", "mlp.l3", "mlp", "")
+HYENA_LAYERS = ("pre_norm", "projections", "filter", "out_filter_dense", *COMMON)
+ATTENTION_LAYERS = (
+    "pre_norm",
+    "inner_mha_cls.Wqkv",
+    "inner_mha_cls.inner_attn",
+    "inner_mha_cls.out_proj",
+    "inner_mha_cls",
+    *COMMON,
 )
 
 
