@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from encoders.genetics.ld_pruning import LDPruner
 from encoders.genetics.snp_config import EmbedSNPs
-from encoders.genetics.snp_regions import Regions
+from encoders.genetics.snp_regions import WHOLE, Regions
 from encoders.genetics.variant_source import Dosages, VariantSource
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
@@ -74,10 +74,14 @@ def read_dosages(
         InputError: E_CONTIG, there is no variant at all; E_DEGENERATE, none is left; E_MEMORY, too many are.
     """
     reader = _Reader(num_train, config)
-    with progress(regions.stretches, "dosages", unit="region") as bar:
-        for contig, start, end in bar:
-            for first, piece in _pieces(source, contig, start, end, people):
+    lengths = [min(end, source.lengths.get(contig, end)) for contig, _, end in regions.stretches]
+    known = all(length < WHOLE for length in lengths)
+    bases = sum(max(n - start, 0) for n, (_, start, _) in zip(lengths, regions.stretches, strict=True))
+    with progress((), "dosages", total=bases // 1000 if known else None, unit="kb") as bar:
+        for length, (contig, start, end) in zip(lengths, regions.stretches, strict=True):
+            for first, last, piece in _pieces(source, contig, start, end, people):
                 reader.add(contig, first, piece)
+                bar.update((min(last, length) - min(first, length)) // 1000)
     if not reader.counts["variants"]:
         raise InputError(
             f"{source.path} holds no variant in any of the {len(regions.stretches)} regions; check that windows and "
@@ -199,8 +203,8 @@ class _Reader:
 
 def _pieces(
     source: VariantSource, contig: str, start: int, end: int, people: list[str]
-) -> Iterator[tuple[int, Dosages]]:
-    """(first base, dosages) of consecutive pieces of a stretch; steps follow the density of the variants.
+) -> Iterator[tuple[int, int, Dosages]]:
+    """(first base, last + 1, dosages) of consecutive pieces of a stretch; steps follow the density of the variants.
 
     Steps never grow so far that a dense region behind a gap would fill the memory.
     """
@@ -209,6 +213,6 @@ def _pieces(
     while start < end:
         last = min(start + step, end) if start < length else end  # behind the end of the contig: one look
         piece = source.dosages(contig, start, last, people)
-        yield start, piece
+        yield start, last, piece
         step = int(min(max(step * wanted / max(len(piece), 1), step / 8, 100), 4 * step, longest))
         start = last
