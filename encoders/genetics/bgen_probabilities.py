@@ -16,9 +16,10 @@ def called_alleles(
     shares: Float32[np.ndarray, "S C"], ploidy: UInt8[np.ndarray, " S"], num_alleles: int
 ) -> tuple[Int16[np.ndarray, "S 2"], Bool[np.ndarray, " S"]]:
     """Alleles of a phased record on both haplotypes, -1 where missing or uncertain; and who has only one."""
-    sure = np.nan_to_num(shares.reshape(len(shares), -1, num_alleles), nan=-1.0)
-    best = sure.argmax(axis=2).astype(np.int16)
-    best[sure.max(axis=2) < CERTAIN] = MISSING
+    by_haplotype = shares.reshape(len(shares), -1, num_alleles)
+    best = np.full(by_haplotype.shape[:2], MISSING, np.int16)
+    for allele in range(num_alleles):
+        best[by_haplotype[:, :, allele] >= CERTAIN] = allele
     if best.shape[1] == 1:
         best = np.repeat(best, 2, axis=1)
     single = ploidy == 1

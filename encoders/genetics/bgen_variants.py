@@ -115,7 +115,7 @@ class BgenVariants:
             InputError: E_UNPHASED for records that hold probabilities of genotypes, E_ALLELES where nothing says
                 which allele is REF, E_PLOIDY for more than two haplotypes, E_BGEN for damage.
         """
-        columns = [self._column[name] for name in people]
+        columns = np.asarray([self._column[name] for name in people], np.intp)
         positions, alleles, calls, haploid = [], [], [], []
         for record in self._records(contig, start, end):
             listed = tuple(record.alleles)
@@ -130,11 +130,13 @@ class BgenVariants:
                     code="E_UNPHASED",
                 )
             called, single = called_alleles(*self._probabilities(record, contig), len(listed))
-            moved = np.argsort([*order, len(order)]).astype(np.int16)
-            moved[-1] = MISSING  # the last place stands for -1
+            if order[0]:
+                moved = np.argsort([*order, len(order)]).astype(np.int16)
+                moved[-1] = MISSING  # the last place stands for -1
+                called = moved[called]
             positions.append(record.pos - 1)
             alleles.append(tuple(listed[k] for k in order))
-            calls.append(moved[called[columns]])
+            calls.append(called[columns])
             haploid.append(single[columns])
         shape = (len(positions), len(people))
         return Records(
@@ -147,7 +149,7 @@ class BgenVariants:
 
     def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:
         """Expected copies of every ALT in [start, end), for ``people`` in their order; needs no phase."""
-        columns = [self._column[name] for name in people]
+        columns = np.asarray([self._column[name] for name in people], np.intp)
         positions, alleles, values = [], [], []
         for record in self._records(contig, start, end):
             listed = tuple(record.alleles)
@@ -194,7 +196,7 @@ class BgenVariants:
             shares = np.asarray(record.probabilities)
         except (ValueError, OSError, IndexError) as cause:
             raise self._damaged(contig, record.pos - 1, cause) from cause
-        if not np.isin(ploidy, (1, 2)).all():
+        if ploidy.min() < 1 or ploidy.max() > 2:
             raise InputError(
                 f"{self.path}: the record at {contig}:{record.pos} has people with {int(ploidy.max())} haplotypes "
                 f"(and {int((ploidy == 0).sum())} with none); one or two were wanted",
