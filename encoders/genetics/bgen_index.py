@@ -51,6 +51,14 @@ class BgenIndex:
         """Close the index."""
         self._base.close()
 
+    def extent(self, chromosome: str) -> tuple[int, int]:
+        """The stretch of a chromosome, as the file spells it, outside of which no record lies."""
+        places = self._base.execute(
+            "SELECT MIN(position), MAX(position) FROM Variant WHERE chromosome = ?", (chromosome,)
+        )
+        first, last = places.fetchone()
+        return first - 1, last - 1 + self.longest(chromosome)
+
     def longest(self, chromosome: str) -> int:
         """Bases of the longest allele on a chromosome, as the file spells it: how far a record may reach."""
         if chromosome not in self._longest:

@@ -104,6 +104,11 @@ class BgenVariants:
             raise no_contig(contig, window, self.path, self.contigs)
         return found
 
+    def extent(self, contig: str) -> tuple[int, int]:
+        """The stretch of a contig outside of which no record lies."""
+        places = [self._index.extent(raw) for raw in self._spelled.get(contig, [])]
+        return (min(p[0] for p in places), max(p[1] for p in places)) if places else (0, 0)
+
     def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
         """Positions and alleles, as listed, of the first ``limit`` records that begin before ``end``."""
         return [(v.pos - 1, tuple(v.alleles)) for v in self._records(contig, 0, end, limit)]

@@ -37,7 +37,8 @@ class GenotypeDecoder:
 
     def __init__(self, people: int, columns: list[int]) -> None:
         self._people = people
-        self._columns = None if columns == list(range(people)) else columns  # None: everyone, nothing to pick
+        everyone = columns == list(range(people))
+        self._columns = None if everyone else np.asarray(columns, np.intp)
         self._known: dict[str, tuple[int, int, bool, bool]] = {}
         self._plain: list[
             UInt32[np.ndarray, " S"]

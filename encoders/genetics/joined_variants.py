@@ -39,7 +39,9 @@ class JoinedVariants:
         self._opened = opened
         self._open: OrderedDict[Path, VariantSource] = OrderedDict()
         self.path = paths[0]
-        self._contigs: dict[Path, list[str]] = {}
+        self._contigs: dict[
+            Path, dict[str, tuple[int, int]]
+        ] = {}  # of each file, with the extent of its records
         self._remarks: dict[Path, list[str]] = {}
         self._repeated: Counter[str] = Counter()
         self.lengths: dict[str, int] = {}
@@ -52,7 +54,7 @@ class JoinedVariants:
                 self.samples = source.samples
             elif set(source.samples) != set(self.samples):
                 raise _other_people(paths[0], self.samples, path, source.samples)
-            self._contigs[path] = source.contigs
+            self._contigs[path] = {name: source.extent(name) for name in source.contigs}
             self.ref_known &= source.ref_known
             states.append(source.index_state)
             known = {canonical(name): name for name in self.contigs}
@@ -105,9 +107,17 @@ class JoinedVariants:
             raise no_contig(contig, window, self.path.parent, self.contigs)
         return found
 
+    def extent(self, contig: str) -> tuple[int, int]:
+        """A stretch of a contig outside of which no record lies, as far as the files tell."""
+        names = [(find_contig(contig, extents), extents) for extents in self._contigs.values()]
+        places = [extents[name] for name, extents in names if name is not None and extents[name][1]]
+        return (min(p[0] for p in places), max(p[1] for p in places)) if places else (0, 0)
+
     def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
         """Positions and alleles, as listed, of the first ``limit`` records that begin before ``end``."""
-        sites = [s for source, name in self._with(contig) for s in source.first_sites(name, limit, end)]
+        sites = [
+            s for source, name in self._with(contig, 0, end) for s in source.first_sites(name, limit, end)
+        ]
         return sorted(sites, key=lambda site: site[0])[:limit]
 
     def fetch(self, contig: str, start: int, end: int, people: list[str]) -> Records:
@@ -116,7 +126,7 @@ class JoinedVariants:
         Raises:
             InputError: as the reader of the files; E_DUPLICATE where two files do not agree on a record.
         """
-        parts = [source.fetch(name, start, end, people) for source, name in self._with(contig)]
+        parts = [source.fetch(name, start, end, people) for source, name in self._with(contig, start, end)]
         parts = [part for part in parts if len(part)]
         if len(parts) == 1:
             return parts[0]
@@ -138,7 +148,7 @@ class JoinedVariants:
         Raises:
             InputError: E_DUPLICATE where two files do not agree on a record.
         """
-        parts = [source.dosages(name, start, end, people) for source, name in self._with(contig)]
+        parts = [source.dosages(name, start, end, people) for source, name in self._with(contig, start, end)]
         parts = [part for part in parts if len(part)]
         if len(parts) == 1:
             return parts[0]
@@ -180,10 +190,11 @@ class JoinedVariants:
             self._repeated[contig] += 1
         return sorted(keep, key=lambda row: positions[row])
 
-    def _with(self, contig: str) -> "Iterator[tuple[VariantSource, str]]":
-        """The files that have a contig, with its name there, one after the other."""
-        for path, names in self._contigs.items():
-            if (name := find_contig(contig, names)) is not None:
+    def _with(self, contig: str, start: int = 0, end: int = 2**62) -> "Iterator[tuple[VariantSource, str]]":
+        """The files that may have records in a stretch, with the contig's name there, one after the other."""
+        for path, extents in self._contigs.items():
+            name = find_contig(contig, extents)
+            if name is not None and extents[name][0] < end and start < extents[name][1]:
                 yield self._source(path), name
 
     def _source(self, path: Path) -> "VariantSource":

@@ -94,6 +94,11 @@ class PlinkVariants:
             raise no_contig(contig, window, self.path, self.contigs)
         return found
 
+    def extent(self, contig: str) -> tuple[int, int]:
+        """The stretch of a contig outside of which no record lies."""
+        rows = self._sites.contigs.get(contig)
+        return (int(rows.starts[0]), int(rows.stops.max())) if rows else (0, 0)
+
     def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
         """Positions and alleles, as listed, of the first ``limit`` records that begin before ``end``."""
         rows = self._sites.contigs.get(contig)
@@ -118,7 +123,9 @@ class PlinkVariants:
         phased = np.empty((len(rows), len(columns)), np.uint8)
         if len(rows) and len(columns):
             self._read(self._file.read_alleles_and_phasepresent_list, rows, alleles, phased)
-        raw = alleles.reshape(len(rows), len(columns), 2)[:, back]
+        raw = alleles.reshape(len(rows), len(columns), 2)
+        if back != list(range(len(back))):
+            raw, phased = raw[:, back], phased[:, back]
         known, calls = raw != _ABSENT, np.where(raw == _ABSENT, MISSING, raw).astype(np.int16)
         names = []
         for number, row in enumerate(rows.tolist()):
@@ -132,7 +139,7 @@ class PlinkVariants:
             positions=[self._sites.position(row) for row in rows.tolist()],
             alleles=names,
             calls=calls,
-            unphased=(raw[:, :, 0] != raw[:, :, 1]) & (phased[:, back] == 0),
+            unphased=(raw[:, :, 0] != raw[:, :, 1]) & (phased == 0),
             haploid=np.zeros(raw.shape[:2], bool),
         )
 

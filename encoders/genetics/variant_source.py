@@ -71,6 +71,9 @@ class VariantSource(Protocol):
     def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:
         """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase."""
 
+    def extent(self, contig: str) -> tuple[int, int]:
+        """A stretch [start, end) of a contig outside of which no record lies; (0, 0) if there is none at all."""
+
     def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
         """Positions and alleles, as listed, of the first ``limit`` records of a contig that begin before ``end``."""
 

@@ -19,7 +19,7 @@ from encoders.genetics.genotype_text import GenotypeDecoder
 from encoders.genetics.htslib import pysam, quiet_htslib
 from encoders.genetics.records import MISSING, Dosages, Records, Site, dosages_of
 from encoders.genetics.reference import BGZF_MAGIC
-from encoders.genetics.vcf_index import usable_index
+from encoders.genetics.vcf_index import extents, usable_index
 from encoders.runs.errors import InputError
 
 __all__ = ["MISSING", "PhasedVariants", "Records"]
@@ -171,6 +171,10 @@ class PhasedVariants:
             )
         return numbers
 
+    def extent(self, contig: str) -> tuple[int, int]:
+        """A stretch of a contig outside of which no record lies, as far as the index tells."""
+        return self._extents.get(contig, (0, 0))
+
     def first_sites(self, contig: str, limit: int, end: int) -> list[Site]:
         """Positions and alleles of the first ``limit`` records of a contig that begin before ``end``."""
         if contig not in self._present or end <= 0:
@@ -187,11 +191,16 @@ class PhasedVariants:
     def _open(self) -> tuple[list[str], list[str]]:
         """Open the file with an index that belongs to it; returns header lines and contigs with records."""
         index, self.index_state = usable_index(self.path, Path(self._scratch.name))
+        places = extents(index)
         if self._is_bcf:
             self._file = pysam.VariantFile(str(self.path), index_filename=str(index))
-            return str(self._file.header).splitlines(), list(self._file.header.contigs)
+            contigs = list(self._file.header.contigs)
+            self._extents = dict(zip(contigs, places, strict=False))
+            return str(self._file.header).splitlines(), contigs
         self._file = pysam.TabixFile(str(self.path), index=str(index), encoding="utf-8")
-        return list(self._file.header), list(self._file.contigs)
+        contigs = list(self._file.contigs)
+        self._extents = dict(zip(contigs, places, strict=False))
+        return list(self._file.header), contigs
 
     def _lines(self, contig: str, start: int, end: int) -> list[str]:
         if contig not in self._present or start >= end:

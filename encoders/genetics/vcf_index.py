@@ -6,6 +6,7 @@ follows its last offset. Layouts: hts-specs, tabix.pdf and CSIv1.pdf.
 """
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from encoders.genetics.htslib import pysam
@@ -71,8 +72,43 @@ def _belongs(index: Path, path: Path) -> bool:
         return False
 
 
+def extents(index: Path) -> list[tuple[int, int]]:
+    """Per contig of a .tbi or .csi index, in its order, the stretch [start, end) outside of which no record lies.
+
+    It is as coarse as the bins of the index: 16,384 bases at best.
+    """
+    found = []
+    for contig in _read_bins(index):
+        places = [contig.place(number) for number, _, _ in contig.bins]
+        found.append((min(p[0] for p in places), max(p[1] for p in places)) if places else (0, 0))
+    return found
+
+
 def _offset_range(index: Path) -> tuple[int, int] | None:
     """Smallest and largest virtual offset of a .tbi or .csi index; None if it lists no records."""
+    chunks = [(start, end) for contig in _read_bins(index) for _, start, end in contig.bins]
+    return (min(start for start, _ in chunks), max(end for _, end in chunks)) if chunks else None
+
+
+@dataclass(frozen=True)
+class _Contig:
+    """The bins of a contig: (number, first and last virtual offset); the smallest hold 2^shift bases."""
+
+    shift: int
+    depth: int
+    bins: list[tuple[int, int, int]]
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The stretch of the contig that a bin covers: bins are numbered level by level, eight to one above."""
+        level, first = 0, 0
+        while number >= first + (1 << 3 * level):
+            first += 1 << 3 * level
+            level += 1
+        size = 1 << (self.shift + 3 * (self.depth - level))
+        return (number - first) * size, (number - first + 1) * size
+
+
+def _read_bins(index: Path) -> list[_Contig]:
     with pysam.BGZFile(str(index), "rb") as file:
         data = file.read()
     numbers = _Numbers(data)
@@ -80,30 +116,32 @@ def _offset_range(index: Path) -> tuple[int, int] | None:
     if magic == b"TBI\1":
         contigs, *_, names = numbers.many("8i")
         numbers.take(names)
-        pseudo_bin, has_loffset = 37450, False
+        shift, depth, has_loffset = 14, 5, False
     elif magic == b"CSI\1":
-        _, depth, extra = numbers.many("3i")
+        shift, depth, extra = numbers.many("3i")
         numbers.take(extra)
         (contigs,) = numbers.many("i")
-        pseudo_bin, has_loffset = ((1 << (3 * depth + 3)) - 1) // 7 + 1, True
+        has_loffset = True
     else:
         raise ValueError("neither a .tbi nor a .csi index")
-    starts, ends = [], []
+    pseudo_bin = ((1 << (3 * depth + 3)) - 1) // 7 + 1  # holds counts, not offsets
+    found = []
     for _ in range(contigs):
-        (bins,) = numbers.many("i")
-        for _ in range(bins):
+        bins = []
+        (count,) = numbers.many("i")
+        for _ in range(count):
             (number,) = numbers.many("I")
             if has_loffset:
                 numbers.take(8)
             (chunks,) = numbers.many("i")
             borders = numbers.many(f"{2 * chunks}Q")
-            if number != pseudo_bin:  # that one holds counts, not offsets
-                starts += borders[0::2]
-                ends += borders[1::2]
+            if number != pseudo_bin and chunks:
+                bins.append((number, min(borders[0::2]), max(borders[1::2])))
         if not has_loffset:
             (intervals,) = numbers.many("i")
             numbers.take(8 * intervals)
-    return (min(starts), max(ends)) if starts else None
+        found.append(_Contig(shift, depth, bins))
+    return found
 
 
 class _Numbers:

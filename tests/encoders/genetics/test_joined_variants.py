@@ -1,6 +1,7 @@
 """Several files as one: chromosomes, blocks of a chromosome, folders, patterns, lists."""
 
 import numpy as np
+import pysam.bcftools
 import pytest
 
 from encoders.genetics import joined_variants
@@ -113,3 +114,34 @@ def test_nothing_there_is_said(blocks, tmp_path):
     empty.mkdir()
     with pytest.raises(InputError, match="E_VARIANTS: the folder .*empty holds no files of variants"):
         open_variants(empty)
+
+
+def test_only_blocks_that_reach_into_a_window_are_opened(files, monkeypatch):
+    """Opening a block of half a million people takes longer than reading a window of it."""
+    for block in range(6):
+        rows = [_record("chr1", 40_000 * block + at, "0|1", "0|0") for at in (1, 20_000, 39_990)]
+        files.vcf(rows, name=f"b{block}.vcf.gz", contigs={"chr1": 240_000})
+    monkeypatch.setattr(joined_variants, "MAX_OPEN", 1)
+    with open_variants(files.folder) as source:
+        opened = []
+        real = source._opened
+        source._opened = lambda path: opened.append(path.name) or real(path)
+        assert source.fetch("chr1", 125_000, 150_000, ["p1"]).positions == [139_999]
+        assert "b3.vcf.gz" in opened and len(opened) <= 3
+        assert source.extent("chr1")[1] >= 239_990
+        assert len(source.fetch("chr1", 0, 240_000, ["p1"])) == 18
+
+
+def test_every_reader_knows_where_its_records_end(files):
+    one = files.vcf(
+        [_record("chr1", 10, "0|1", "0|0"), _record("chr1", 70_000, "0|1", "0|0", ref="ACG")],
+        contigs={"chr1": 90_000},
+    )
+    with open_variants(one) as source:
+        start, end = source.extent("chr1")
+        assert start <= 9 and 70_002 <= end < 90_000
+        assert source.extent("chr2") == (0, 0)
+    bcf = files.folder / "x.bcf"
+    pysam.bcftools.view("-Ob", "-o", str(bcf), str(one), catch_stdout=False)
+    with open_variants(bcf) as source:
+        assert source.extent("chr1") == (start, end)
