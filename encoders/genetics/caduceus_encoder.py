@@ -7,6 +7,7 @@ Glossary: N sequences · D numbers of a vector.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -112,14 +113,14 @@ def caduceus_facts(files: ModelFiles) -> EncoderFacts:
     """What config.json and the name say; no weights are read.
 
     config.json does not tell the length that a model was trained on, the hub's names do
-    (`..._seqlen-131k_...`). A model without it in its name has no limit: it is a recurrence, which takes any
-    length.
+    (`..._seqlen-131k_...`: the power of two nearest to 131,000). A model without it in its name has no limit: it
+    is a recurrence, which takes any length.
     """
     config, _ = read_config(files.folder)
-    trained = re.search(r"seqlen-(\d+)k(?![a-z0-9])", files.name)
+    trained = re.search(r"seqlen-([1-9]\d*)k(?![a-z0-9])", files.name)
     return EncoderFacts(
         name=f"caduceus-{config.kind}",
         dim=config.dim,
-        context=int(trained[1]) * 1024 if trained else None,
+        context=2 ** round(math.log2(1000 * int(trained[1]))) if trained else None,
         operations=config.operations,
     )
