@@ -26,7 +26,17 @@ class EmbedGenome:
             'chr*.vcf.gz', or several of these with commas between them; default: the study's own.
         reference: Reference genome, FASTA, plain or bgzipped; default: the study's own.
         windows: Gene windows, BED6 (0-based, half-open; name = gene, or gene|transcript|exon, whose windows
-            are averaged; strand); default: the study's own.
+            are averaged; strand), or an annotation (GTF or GFF3 of Ensembl, GENCODE or RefSeq, gzipped or not),
+            or a list of variants; default: the study's own.
+        window_kind: "gene": the body of each gene; "exon": the exons of the transcript that stands for it (MANE
+            Select, else Ensembl canonical, else the longest); "variant": around the sites of a VCF or of a table
+            `contig position` (1-based). Default: BED as it is, the genes of an annotation.
+        genes: Names or ids of the genes wanted, in the order of the vectors: a list, or a file with one per
+            line; default: all of the file.
+        flank: Bases added on both sides of a gene, exon or variant; default: 0.
+        centre: "body": the whole gene; "tss": only the flanks around the base where transcription starts.
+        focus_flank: Bases on both sides of a variant that are pooled with it. Of an exon with flanks, the exon
+            is pooled.
         model: Caduceus weights: a folder in the Hugging Face layout, or a hub id such as
             kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16; default: the study's own folder.
         revision: Commit, tag or branch of the hub id; a full commit hash pins it.
@@ -50,6 +60,13 @@ class EmbedGenome:
             and test is reported where there is one.
         keep_levels: Also write the vectors of windows and of genes before they are put together.
         missing: A missing genotype becomes the letter N ("n") or the reference ("reference").
+        unphased: Heterozygous genotypes without phase (0/1, or several phase sets in a window): "refuse";
+            "ref_alt": REF on one sequence, the other allele on the other; "dosage": no haplotypes, the effects of
+            single variants are added up; "iupac": ambiguity letters, for models that know them.
+        sex_chromosomes: Also read windows on X and Y, whose vectors tell everybody's sex. Males have one copy
+            outside the shared regions, females no Y; needs the column sex.
+        haploid_heterozygotes: Two alleles where a person has one copy: "refuse", or "missing".
+        build: Where X and Y are alike: "GRCh37", "GRCh38", or "auto", by contig lengths.
         max_n_share: Largest share of N bases a window of the reference may have, 0 to 1.
         long_windows: Windows longer than the context of the model: "refuse", or "tile": overlapping pieces as
             long as the context, averaged by their numbers of bases. Nothing is ever cut off.
@@ -75,6 +92,11 @@ class EmbedGenome:
     variants: Path | None = None
     reference: Path | None = None
     windows: Path | None = None
+    window_kind: Literal["gene", "exon", "variant"] | None = None
+    genes: list[str] | str | None = None
+    flank: int | None = None
+    centre: Literal["body", "tss"] = "body"
+    focus_flank: int = 0
     model: str | None = None
     revision: str | None = None
     strategy: str | None = None
@@ -87,6 +109,10 @@ class EmbedGenome:
     splits: Path | None = None
     keep_levels: bool = False
     missing: Literal["n", "reference"] = "n"
+    unphased: Literal["refuse", "iupac", "ref_alt", "dosage"] = "refuse"
+    sex_chromosomes: bool = False
+    haploid_heterozygotes: Literal["refuse", "missing"] = "refuse"
+    build: Literal["auto", "GRCh37", "GRCh38"] = "auto"
     max_n_share: float = 0.1
     long_windows: Literal["refuse", "tile"] = "refuse"
     tile_overlap: int | None = None

@@ -82,6 +82,7 @@ def dosage_window(
         haploid=np.zeros(len(people), bool) if copies is None else copies == 1,
         absent=absent,
         missing=missing,
+        calls=2 * len(usable) * len(people),
         dosages=np.stack(columns, axis=1),
         skipped=skipped,
     )

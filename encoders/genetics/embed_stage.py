@@ -17,6 +17,7 @@ from encoders.genetics.embed import Embedded, embed_units
 from encoders.genetics.encoder_choice import find_model, load_encoder
 from encoders.genetics.genomes import Genomes, cohort_genomes
 from encoders.genetics.guards import confounding_text, overlap_text
+from encoders.genetics.missing_calls import missing_table, skipped_table
 from encoders.genetics.pca import GeneticsPCA
 from encoders.genetics.sequence_encoder import SequenceEncoder
 from encoders.genetics.sharding import Processes, forget, reporting, wait_for_others
@@ -179,12 +180,12 @@ def embed_genome(
             "model": ready.files.name,
             "revision": ready.files.revision,
             "random_weights": ready.encoder.random_weights,
-            "missing": config.missing,
+            **ready.genomes.rules,
         })  # fmt: skip
         made.save(study)
         unused = study.private / "genome_people.tsv"
         _list_unused(ready.genomes, unused)
-        summary = _summary(config, ready, embedded, made)
+        summary = _summary(config, ready, embedded, made) | _save_tables(ready.genomes, study)
         if ready.genomes.without_genome or ready.genomes.without_row:
             summary["list_of_people_left_out"] = unused
         if config.cache_gb is not None:
@@ -291,6 +292,20 @@ def _list_unused(genomes: Genomes, path: Path) -> None:
     rows = [f"{name}\tin the table of people, not among the variants" for name in genomes.without_genome]
     rows += [f"{name}\tamong the variants, not in the table of people" for name in genomes.without_row]
     write_text(path, "\n".join(["participant_id\tfound", *rows]) + "\n", mode=PRIVATE)
+
+
+def _save_tables(genomes: Genomes, study: Study) -> dict[str, Any]:
+    """Shares of missing calls per person, and the records that were skipped, where there are any."""
+    saved = {}
+    if genomes.counts["missing_calls"]:
+        saved["list_of_missing_calls"] = study.private / "genome_missing.tsv"
+        write_text(
+            saved["list_of_missing_calls"], missing_table(genomes.windows, genomes.people), mode=PRIVATE
+        )
+    if any(window.skipped for window in genomes.windows):
+        saved["list_of_symbolic_records_skipped"] = study.private / "genome_records_skipped.tsv"
+        write_text(saved["list_of_symbolic_records_skipped"], skipped_table(genomes.windows), mode=PRIVATE)
+    return saved
 
 
 def compute_device(name: str) -> torch.device:

@@ -9,6 +9,8 @@ from pathlib import Path
 from encoders.cohort import Cohort
 from encoders.genetics.build_check import check_build, ref_differs
 from encoders.genetics.config import EmbedGenome
+from encoders.genetics.contigs import build_of, canonical
+from encoders.genetics.dosage_windows import dosage_window
 from encoders.genetics.haplotypes import (
     RefCheck,
     WindowHaplotypes,
@@ -16,9 +18,13 @@ from encoders.genetics.haplotypes import (
     tie_rate,
     window_haplotypes,
 )
+from encoders.genetics.missing_calls import missing_shares
+from encoders.genetics.ploidy import SEX_CHROMOSOMES, Ploidy, diploid_everywhere, read_ploidy
 from encoders.genetics.reference import Reference, some
+from encoders.genetics.unphased import refuse_iupac
 from encoders.genetics.variant_source import VariantSource, open_variants
-from encoders.genetics.windows import place_windows, read_windows
+from encoders.genetics.window_choice import WindowChoice, choose_windows, read_names
+from encoders.genetics.windows import Window, place_windows
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
 
@@ -37,6 +43,8 @@ class Genomes:
         window_ties: The largest such share of a single window.
         index_state: How the index of the variants was come by.
         remarks: What a user should know about how the variants were read.
+        left_out: Names of the windows on X and Y, which are not read unless that is asked for.
+        rules: What decided how genotypes became sequences, for the provenance of the vectors.
     """
 
     people: list[str]
@@ -48,6 +56,8 @@ class Genomes:
     window_ties: float
     index_state: str
     remarks: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    rules: dict[str, object] = field(default_factory=dict)
 
     @property
     def sequences(self) -> list[str]:
@@ -58,15 +68,27 @@ class Genomes:
         """What a user should see of it; counts of nothing are left out."""
         unlike = [w.window.name for w in self.windows if not w.varies]
         clipped = [w.window.name for w in self.windows if w.window.clipped]
-        rows = {
+        early = [w.window.name for w in self.windows if w.window.clipped_start]
+        tell_sex = [w.window.name for w in self.windows if _on_sex_chromosome(w.window)]
+        rows: dict[str, object] = {
             "people": len(self.people),
             "people_in_table_without_genome": len(self.without_genome),
             "people_with_genome_not_in_table": len(self.without_row),
             "windows": len(self.windows),
             "windows_clipped_at_the_end_of_a_contig": some(clipped) if clipped else 0,
+            "windows_clipped_at_the_start_of_a_contig": some(early) if early else 0,
+            "windows_on_X_and_Y_left_out": f"{len(self.left_out)} ({some(self.left_out)}); --sex_chromosomes=true "
+            f"reads them"
+            if self.left_out
+            else 0,
+            "windows_on_X_and_Y": f"{len(tell_sex)} ({some(tell_sex)}): their vectors tell everybody's sex; adjust "
+            f"for sex wherever they are used"
+            if tell_sex
+            else 0,
             "windows_without_differences": some(unlike) if unlike else 0,
             "variant_records": self.counts["records"],
             **{name: number for name, number in sorted(self.counts.items()) if name != "records"},
+            **missing_shares(self.windows),
             "haplotypes": 2 * len(self.people) * len(self.windows),
             "unique_sequences": len(self.sequences),
             "tie_rate": f"{self.ties:.1%} of people share their whole genotype with another "
@@ -88,33 +110,71 @@ def read_genomes(
     people: list[str],
     missing: str,
     max_n_share: float | int,
+    choice: WindowChoice | None = None,
+    unphased: str = "refuse",
+    iupac: bool = False,
+    sexes: Mapping[str, object] | None = None,
+    sex_chromosomes: bool = False,
+    haploid_heterozygotes: str = "refuse",
+    build: str = "auto",
 ) -> Genomes:
     """Build the haplotypes of the people who are both in the table and among the variants.
 
     Args:
         variants: Phased variants, one file or several that hold the same people.
         reference: FASTA.
-        windows: BED.
+        windows: BED, GTF, GFF3 or a list of variants.
         people: Ids of the table of people, in order; the result keeps it.
         missing: "n" or "reference", what a missing genotype becomes.
         max_n_share: Largest share of N in a window, 0 to 1.
+        choice: Which windows are made of the file, and how.
+        unphased: What becomes of genotypes without phase, see :mod:`encoders.genetics.unphased`.
+        iupac: Whether the model knows ambiguity letters.
+        sexes: Sex by id as the table codes it; needed for windows on X and Y.
+        sex_chromosomes: Also read windows on X and Y.
+        haploid_heterozygotes: "refuse", or "missing": two alleles where a person has one copy.
+        build: "auto" (by contig lengths), "GRCh37" or "GRCh38"; decides where X and Y are alike.
 
     Raises:
-        InputError: E_SAMPLE (nobody in common), E_CONTIG, E_REF, E_UNPHASED, E_NRICH, E_VCF, E_INDEX, or
-            E_DEGENERATE (a gene without differences between people).
+        InputError: E_SAMPLE (nobody in common), E_CONTIG, E_REF, E_UNPHASED, E_PLOIDY, E_SEX, E_NRICH, E_VCF,
+            E_INDEX, or E_DEGENERATE (a gene without differences between people).
     """
+    if unphased == "iupac":
+        refuse_iupac(iupac)
+    chosen, left_out = _without_sex_chromosomes(choose_windows(windows, choice), windows, sex_chromosomes)
     with Reference(reference) as fasta, open_variants(variants, reference=fasta) as vcf:
-        placed = place_windows(read_windows(windows), fasta, max_n_share=max_n_share)
+        placed = place_windows(chosen, fasta, max_n_share=max_n_share)
         known = set(vcf.samples)
         kept = [name for name in people if name in known]
         if not kept:
             raise _nobody(people, vcf)
-        build = check_build(vcf, fasta, [window.contig for window in placed])
+        builds = check_build(vcf, fasta, [window.contig for window in placed])
+        if build == "auto":
+            build = build_of(fasta.lengths) or build_of(vcf.lengths) or ""
+        ploidy = diploid_everywhere(len(kept))
+        if any(map(_on_sex_chromosome, placed)):
+            ploidy = read_ploidy(sexes, kept, build=build or None, heterozygotes=haploid_heterozygotes)
+        copies = [ploidy.copies(window) for window in placed]
         check = RefCheck()
+        built = []
         with progress(placed, "haplotypes", unit="window") as bar:
-            built = [
-                window_haplotypes(window, fasta, vcf, kept, missing=missing, check=check) for window in bar
-            ]
+            for window, of_window in zip(bar, copies, strict=True):
+                common = {"check": check, "copies": of_window}
+                if unphased == "dosage":
+                    built.append(dosage_window(window, fasta, vcf, kept, **common))
+                    continue
+                built.append(
+                    window_haplotypes(
+                        window,
+                        fasta,
+                        vcf,
+                        kept,
+                        missing=missing,
+                        unphased=unphased,
+                        heterozygotes=haploid_heterozygotes,
+                        **common,
+                    )
+                )
         if check.wrong:
             raise ref_differs(vcf, fasta, check.wrong, check.checked)
         counts = sum((window.counts for window in built), Counter())
@@ -135,20 +195,78 @@ def read_genomes(
             ties=tie_rate(diploid_kinds(built)),
             window_ties=max(tie_rate(diploid_kinds([window])) for window in built),
             index_state=vcf.index_state,
-            remarks=[*build.remarks, *vcf.remarks],
+            remarks=[*builds.remarks, *vcf.remarks],
+            left_out=left_out,
+            rules=_rules(placed, ploidy, choice, missing=missing, unphased=unphased),
         )
 
 
 def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path | list[Path]]) -> Genomes:
     """:func:`read_genomes` with the options and paths of a run."""
+    cohort = Cohort.load(inputs["participants"])
     return read_genomes(
         variants=inputs["variants"],
         reference=inputs["reference"],
         windows=inputs["windows"],
-        people=Cohort.load(inputs["participants"]).ids,
+        people=cohort.ids,
         missing=config.missing,
         max_n_share=config.max_n_share,
+        choice=WindowChoice(
+            kind=config.window_kind,
+            genes=read_names(config.genes),
+            flank=config.flank,
+            centre=config.centre,
+            focus_flank=config.focus_flank,
+        ),
+        unphased=config.unphased,
+        sexes=cohort.frame["sex"].to_dict() if "sex" in cohort.frame else None,
+        sex_chromosomes=config.sex_chromosomes,
+        haploid_heterozygotes=config.haploid_heterozygotes,
+        build=config.build,
     )
+
+
+def _on_sex_chromosome(window: Window) -> bool:
+    return canonical(window.contig) in SEX_CHROMOSOMES
+
+
+def _without_sex_chromosomes(
+    windows: list[Window], path: Path, wanted: bool
+) -> tuple[list[Window], list[str]]:
+    """The windows to read, and the names of those on X and Y that are left out."""
+    if wanted:
+        return windows, []
+    kept = [window for window in windows if not _on_sex_chromosome(window)]
+    left_out = [window.name for window in windows if _on_sex_chromosome(window)]
+    if not kept:
+        raise InputError(
+            f"all {len(windows)} windows of {path} lie on X or Y, which are left out because their vectors tell "
+            f"everybody's sex; pass --sex_chromosomes=true to read them"
+        )
+    return kept, left_out
+
+
+def _rules(
+    windows: list[Window], ploidy: Ploidy, choice: WindowChoice | None, *, missing: str, unphased: str
+) -> dict[str, object]:
+    """For the provenance: everything that decided how genotypes became sequences."""
+    rules: dict[str, object] = {"missing": missing, "unphased": unphased}
+    if choice is not None and choice != WindowChoice():
+        rules["windows"] = {name: value for name, value in vars(choice).items() if value not in (None, ())}
+    if chosen := Counter(window.rule for window in windows if window.rule):
+        rules["exons_by_transcript"] = dict(chosen)
+    if any(window.focus for window in windows):
+        rules["focus"] = {w.name: [*w.focus] for w in windows if w.focus}
+    if any(map(_on_sex_chromosome, windows)):
+        rules["one_copy"] = {
+            "windows": [window.name for window in windows if _on_sex_chromosome(window)],
+            "build": ploidy.build,
+            "males": int(ploidy.male.sum()),
+            "females": int(ploidy.female.sum()),
+            "unknown_sex_read_as_female": int((~ploidy.male & ~ploidy.female).sum()),
+            "heterozygous": ploidy.heterozygotes,
+        }
+    return rules
 
 
 def _nobody(people: list[str], vcf: VariantSource) -> InputError:
@@ -173,6 +291,6 @@ def _refuse_degenerate(windows: list[WindowHaplotypes], path: Path) -> None:
     if alike := [gene for gene, varies in genes.items() if not varies]:
         raise InputError(
             f"{len(alike)} of {len(genes)} windows hold the same pair of sequences in everyone ({some(alike)}), so "
-            f"their vectors would say nothing about anyone; drop them from {path} or make them wider",
+            f"their vectors would say nothing about anyone; drop them from {path} or make them wider (--flank)",
             code="E_DEGENERATE",
         )

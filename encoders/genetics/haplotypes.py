@@ -42,6 +42,7 @@ class WindowHaplotypes:
         haploid: (S,) people with one copy, whose two entries of ``index`` are one haplotype.
         absent: (S,) people without a copy (females and Y); their entries of ``index`` say nothing.
         missing: (S,) missing calls, of 2 per record.
+        calls: Calls of all people, missing ones included.
         dosages: (S, U) copies of each sequence's allele, 0 to 2, where variants were taken one by one (see
             :mod:`encoders.genetics.dosage_windows`); the vector of a person is then the sum over sequences of
             dosage / 2 x (vector of the sequence - vector of the reference), and ``index`` says nothing.
@@ -56,6 +57,7 @@ class WindowHaplotypes:
     haploid: Bool[np.ndarray, " S"] | None = None
     absent: Bool[np.ndarray, " S"] | None = None
     missing: Int32[np.ndarray, " S"] | None = None
+    calls: int = 0
     dosages: Float32[np.ndarray, "S U"] | None = None
     skipped: list[str] = field(default_factory=list)
 
@@ -163,6 +165,7 @@ def window_haplotypes(
         haploid=(copies == 1) | _coded_haploid(records, usable),
         absent=copies == 0,
         missing=per_person,
+        calls=calls.size,
         skipped=skipped,
     )
 

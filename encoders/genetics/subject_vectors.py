@@ -96,7 +96,7 @@ def make_vectors(
         "genes": list(genes),
         "windows_sha256": windows_sha256,
         "minus_strand": [h.window.name for h in genomes.windows if h.window.strand == "-"],
-        "clipped": [h.window.name for h in genomes.windows if h.window.clipped],
+        "clipped": [h.window.name for h in genomes.windows if h.window.clipped or h.window.clipped_start],
         "sequence_length": "natural: windows are fixed by reference coordinates, never padded or trimmed",
         "tie_rate": genomes.ties,
         "trained_on": None,
