@@ -1,20 +1,24 @@
 """Options of the alignment and its evaluation."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from encoders.cohort.config import DEFAULT_TERMS
+from encoders.runs.errors import InputError
 from encoders.runs.study import DEMO
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorConfig:
-    """The two projectors into the shared space (Linear, GELU, Dropout, Linear, LayerNorm).
+    """The projectors into the shared space, one per modality.
 
     Args:
-        output_dim: Width of the shared space.
-        hidden_dim: Width between the two linear layers.
+        form: "brainmt": Linear, GELU, Dropout, Linear, LayerNorm (the users' BrainMTProjector); "linear": one layer;
+            "256-128-64": three layers of these widths.
+        output_dim: Width of the shared space ("256-128-64" has 64).
+        hidden_dim: Width between the two linear layers of "brainmt".
         dropout: Probability of zeroing a hidden unit in training.
         input_noise: Standard deviation of Gaussian noise added in training to the inputs (mean variance 1).
         ridge: Ridge of the whitening of the inputs, in units of their mean component variance; 0 makes every
@@ -22,6 +26,7 @@ class ProjectorConfig:
         components: Most principal components kept of each input; 0 keeps all.
     """
 
+    form: Literal["brainmt", "linear", "256-128-64"] = "brainmt"
     output_dim: int = 512
     hidden_dim: int = 1024
     dropout: float = 0.1
@@ -37,11 +42,22 @@ class Align:
     Args:
         study: Study folder.
         participants: Table of people with confounds; default: raw/participants.tsv of the study.
+        modalities: What is aligned, two or more: each is read from vectors/NAME.safetensors of the study. The first two
+            are the pair that the report leads with. People need any two of them.
         brain: Brain vectors; default: vectors/brain.safetensors of the study.
         genetics: Genome vectors; default: vectors/genetics.safetensors of the study.
+        files: Modality -> file of its vectors, where they lie elsewhere, e.g. --files.polygenic=scores.safetensors.
         projector: The projectors.
         confounds: Columns taken out of the inputs and of the aligned vectors of the adjusted model; `a^2` and
             `a:b` are squares and interactions. Columns that the table lacks are named in the report.
+        loss: "clip" (softmax over the batch) or "siglip" (each pair on its own, which suits small batches).
+        loss_chunk: Compare the batch in square tiles of so many people, for batches whose B x B logits do not fit; 0
+            compares all at once. Same value and gradients.
+        soft_weight: Share of a person's target that goes to people who are like him within `soft_modality`, 0-1; 0 says
+            that only his own other modality is right.
+        soft_modality: The modality that says who is alike, by the cosine of its scaled inputs; it softens the pairs of
+            modalities that it is part of.
+        soft_temperature: How alike: temperature of the softmax over these cosines.
         epochs: Passes over the training people.
         batch_size: People per contrastive batch over all processes together.
         lr: Peak learning rate.
@@ -60,10 +76,17 @@ class Align:
 
     study: Path = DEMO
     participants: Path | None = None
+    modalities: list[str] = field(default_factory=lambda: ["brain", "genetics"])
     brain: Path | None = None
     genetics: Path | None = None
+    files: dict[str, Path] = field(default_factory=dict)
     projector: ProjectorConfig = field(default_factory=ProjectorConfig)
     confounds: list[str] = field(default_factory=lambda: list(DEFAULT_TERMS))
+    loss: Literal["clip", "siglip"] = "clip"
+    loss_chunk: int = 0
+    soft_weight: float = 0.0
+    soft_modality: str = "genetics"
+    soft_temperature: float = 0.1
     epochs: int = 40
     batch_size: int = 1024
     lr: float = 1e-3
@@ -77,6 +100,27 @@ class Align:
     unknown_training: Literal["refuse", "accept"] = "refuse"
     wandb: str = ""
     redo: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.modalities) < 2 or len(set(self.modalities)) < len(self.modalities):
+            raise InputError(f"--modalities={self.modalities}; two or more different names were wanted")
+        if bad := [m for m in self.modalities if not re.fullmatch(r"[a-z][a-z0-9_]*", m)]:
+            raise InputError(f"--modalities: {bad[0]!r}; small letters, digits and _ were wanted")
+        if self.loss_chunk < 0:
+            raise InputError(
+                f"--loss_chunk={self.loss_chunk}; people on the side of a tile, or 0, were wanted"
+            )
+        if not 0 <= self.soft_weight <= 1 or self.soft_temperature <= 0:
+            raise InputError(
+                f"--soft_weight={self.soft_weight} --soft_temperature={self.soft_temperature}; a weight of 0 to 1 and a "
+                f"temperature above 0 were wanted"
+            )
+        if self.soft_weight and self.soft_modality not in self.modalities:
+            raise InputError(
+                f"--soft_modality={self.soft_modality}: not among --modalities ({', '.join(self.modalities)})"
+            )
+        if unknown := sorted(set(self.files) - set(self.modalities)):
+            raise InputError(f"--files.{unknown[0]}: not among --modalities ({', '.join(self.modalities)})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from encoders.runs.artifact import PRIVATE, file_sha256, load_json, load_tensor_
 from encoders.runs.errors import InputError
 
 KIND, FORMAT = "neurohelix.index", 1
-SOURCE_KIND, SOURCE_FORMAT = "neurohelix.aligned", 1
-ENTRIES = ("brain_raw", "genetics_raw", "brain_adjusted", "genetics_adjusted")
+SOURCE_KIND, SOURCE_FORMAT = "neurohelix.aligned", 2
+KINDS = ("raw", "adjusted")
 REBUILD = "accelerate launch scripts/align.py --redo=true"
 TIE = 1e-6  # float32 inner products of equal vectors may differ by this much
 
@@ -43,15 +43,16 @@ def build_index(
         folder: The index folder; an earlier one is replaced.
         ids: S subject ids.
         folds: "train", "val" or "test" for each of them.
-        vectors: Entry name (see ENTRIES) -> (S, O) rows of length 1 (or 0), NaN where the modality is missing.
+        vectors: Entry name, MODALITY_raw and MODALITY_adjusted for each modality -> (S, O) rows of length 1 (or 0), NaN
+            where the modality is missing.
         source_digest: Digest of the file of aligned vectors that these rows come from.
 
     Returns:
         The index folder.
     """
     faiss = _faiss()
-    if set(vectors) != set(ENTRIES):
-        raise ValueError(f"the index holds {sorted(ENTRIES)}, got {sorted(vectors)}")
+    if bad := [name for name in vectors if name.rpartition("_")[2] not in KINDS]:
+        raise ValueError(f"entries are named MODALITY_raw or MODALITY_adjusted, got {bad[0]!r}")
     if len(folds) != len(ids):
         raise ValueError(f"{len(ids)} ids do not fit {len(folds)} folds")
     folder = Path(folder)
@@ -62,7 +63,7 @@ def build_index(
     fresh.mkdir(mode=0o700)
     try:
         entries: dict[str, Any] = {}
-        for name in ENTRIES:
+        for name in vectors:
             rows = _present_rows(name, vectors[name], len(ids))
             index = faiss.IndexFlatIP(vectors[name].shape[1])
             index.add(np.ascontiguousarray(vectors[name][rows]))
@@ -146,6 +147,11 @@ def open_index(folder: Path, *names: str, source: Path, rebuild: str = REBUILD) 
 
 def _open(folder: Path, name: str, content: dict[str, Any], advice: str) -> Entry:
     faiss = _faiss()
+    if name not in content["entries"]:
+        there = sorted({entry.rpartition("_")[0] for entry in content["entries"]})
+        raise InputError(
+            f"{name.rpartition('_')[0]!r} is not among the modalities of {folder} ({', '.join(there)}); name one of these"
+        )
     entry = content["entries"][name]
     path = folder / entry["file"]
     if not path.is_file():

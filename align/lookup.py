@@ -10,16 +10,33 @@ from typing import Any
 from align.index import Answer, Entry, Neighbour, query
 from encoders.runs.errors import InputError
 
-ENTRY_OF = {"fmri": "brain", "genetics": "genetics"}  # --from -> beginning of the entry's name
-OTHER = {"fmri": "genetics", "genetics": "fmri"}
-THING = {"fmri": "scan", "genetics": "genome"}
-VECTOR = {"fmri": "fMRI vector", "genetics": "genetics vector"}
+ENTRY_OF = {"fmri": "brain"}  # --from and --to -> beginning of the entry's name, where it differs
+USUAL_OTHER = {"fmri": "genetics", "brain": "genetics", "genetics": "fmri"}
+THING = {"fmri": "scan", "brain": "scan", "genetics": "genome"}
 VECTORS = {"adjusted": "confound-adjusted", "raw": "raw (not adjusted for confounds)"}
 NUM_SUGGESTIONS = 3
 
 
+def thing(modality: str) -> str:
+    """The word for what a modality shows of a person."""
+    return THING.get(modality, f"{modality} vector")
+
+
+def vector_of(modality: str) -> str:
+    """The word for a person's vector in a modality."""
+    return "fMRI vector" if modality == "fmri" else f"{modality} vector"
+
+
 def look_up(
-    source: Entry, target: Entry, subject: str, *, modality: str, k: int, vectors: str, gallery: str
+    source: Entry,
+    target: Entry,
+    subject: str,
+    *,
+    modality: str,
+    sought: str,
+    k: int,
+    vectors: str,
+    gallery: str,
 ) -> dict[str, Any]:
     """Everything that the command prints, as JSON values.
 
@@ -27,7 +44,8 @@ def look_up(
         source: Opened entry of the modality asked from.
         target: Opened entry of the other modality.
         subject: Subject id.
-        modality: "fmri" or "genetics": what ``source`` is.
+        modality: What ``source`` is, "fmri" or "genetics" say.
+        sought: What ``target`` is.
         k: Number of nearest people, a count.
         vectors: "adjusted" or "raw": what both entries hold.
         gallery: "all" or "test".
@@ -39,11 +57,11 @@ def look_up(
         raise InputError(unknown_subject(subject, source.folds))
     if subject not in source.ids:
         elsewhere = (
-            f"only a {VECTOR[OTHER[modality]]}; use --from {OTHER[modality]}"
+            f"only a {vector_of(sought)}; use --from {sought}"
             if subject in target.ids
             else "none in the other modality either; look up somebody else"
         )
-        raise InputError(f"{subject} has no {VECTOR[modality]}, {elsewhere}")
+        raise InputError(f"{subject} has no {vector_of(modality)}, {elsewhere}")
     fold = None if gallery == "all" else gallery
     answer = query(source, target, subject, k=k, fold=fold)
     return {
@@ -51,18 +69,18 @@ def look_up(
         "fold": source.folds[subject],
         "held_out": source.folds[subject] == "test",
         "from": modality,
-        "to": OTHER[modality],
+        "to": sought,
         "vectors": vectors,
         "gallery": {"which": gallery, "people": answer.num_gallery, "people_by_fold": answer.num_by_fold},
         "nearest": [_person(person) for person in answer.nearest],
         "own": _own(answer),
-        "notes": _notes(answer, source, target, subject, modality, gallery),
+        "notes": _notes(answer, source, target, subject, sought, gallery),
     }
 
 
 def as_table(found: dict[str, Any]) -> str:
     """The result of :func:`look_up` as text for a terminal."""
-    asked, sought = THING[found["from"]], THING[found["to"]]
+    asked, sought = thing(found["from"]), thing(found["to"])
     by_fold = ", ".join(f"{count} {fold}" for fold, count in found["gallery"]["people_by_fold"].items())
     width = max([len("subject"), *(len(person["subject"]) for person in found["nearest"])])
     lines = [
@@ -135,13 +153,13 @@ def _own(answer: Answer) -> dict[str, Any] | None:
 
 
 def _notes(
-    answer: Answer, source: Entry, target: Entry, subject: str, modality: str, gallery: str
+    answer: Answer, source: Entry, target: Entry, subject: str, sought: str, gallery: str
 ) -> list[str]:
     """What one has to know to read the numbers, one sentence each."""
-    fold, sought = source.folds[subject], THING[OTHER[modality]]
+    fold = source.folds[subject]
     notes = []
     if subject not in target.ids:
-        notes.append(f"{subject} has no {VECTOR[OTHER[modality]]}: there is no own {sought} to rank.")
+        notes.append(f"{subject} has no {vector_of(sought)}: there is no own {thing(sought)} to rank.")
     elif answer.own is None:
         notes.append(
             f"{subject} is in the {fold} fold, not among the held-out people ranked here: no own rank; use --gallery all."

@@ -1,9 +1,11 @@
-"""The alignment model: two projectors and one learnable temperature.
+"""The alignment model: a projector per modality and a learnable temperature per pair of modalities.
 
-Glossary: B people · I, J widths of the two inputs · O width of the shared space.
+Glossary: B people · I width of a modality's input · O width of the shared space.
 """
 
 import math
+from collections.abc import Mapping
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
@@ -11,51 +13,77 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from align.config import ProjectorConfig
-from heads import BrainMTProjector, GeneticsProjector
+from heads import BrainMTProjector, LinearProjector, NarrowingProjector, Projector
 
-MAX_SCALE = 100.0  # CLIP's cap on the inverse temperature: keeps training stable
+MAX_LOG_SCALE = math.log(100)  # CLIP's cap on the inverse temperature: keeps training stable
+
+
+def pair_name(left: str, right: str) -> str:
+    """`brain~genetics`: the name of a pair of modalities."""
+    return f"{left}~{right}"
 
 
 class AlignmentModel(nn.Module):
-    """Brain and genome vectors into one space of unit vectors.
+    """Vectors of every modality into one space of unit vectors.
 
     Args:
-        brain_dim: I.
-        genetics_dim: J.
-        config: Widths and regularisation.
+        widths: Modality -> I, in order; two or more.
+        config: Form, widths and regularisation of the projectors.
         temperature: Temperature at the start.
+        bias: Bias of the logits at the start (SigLIP's); None for losses without one.
     """
 
     def __init__(
-        self, brain_dim: int, genetics_dim: int, config: ProjectorConfig, *, temperature: float
+        self,
+        widths: Mapping[str, int],
+        config: ProjectorConfig,
+        *,
+        temperature: float,
+        bias: float | None = None,
     ) -> None:
         super().__init__()
-        kwargs = {"hidden_dim": config.hidden_dim}
-        self.brain = BrainMTProjector(brain_dim, config.output_dim, config.dropout, **kwargs)
-        self.genetics = GeneticsProjector(genetics_dim, config.output_dim, config.dropout, **kwargs)
+        self.projectors = nn.ModuleDict({m: projector(width, config) for m, width in widths.items()})
         self.input_noise = config.input_noise
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.pairs = list(combinations(widths, 2))
+        names = [pair_name(*pair) for pair in self.pairs]
+        start = torch.tensor(-math.log(temperature))
+        self.log_scales = nn.ParameterDict({name: nn.Parameter(start.clone()) for name in names})
+        self.biases = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(bias)) for name in names} if bias is not None else {}
+        )
 
     @property
-    def scale(self) -> Float[Tensor, ""]:
-        """Inverse temperature, at most 100."""
-        return self.log_scale.exp().clamp(max=MAX_SCALE)
+    def scales(self) -> dict[str, Float[Tensor, ""]]:
+        """Inverse temperature of each pair of modalities, at most 100."""
+        return {name: value.clamp(max=MAX_LOG_SCALE).exp() for name, value in self.log_scales.items()}
+
+    @torch.no_grad()
+    def cap_scales(self) -> None:
+        """Bring inverse temperatures back to their cap after a step: beyond it, they would never get a gradient again."""
+        for value in self.log_scales.values():
+            value.clamp_(max=MAX_LOG_SCALE)
 
     def forward(
-        self, brain: Float[Tensor, "B I"], genetics: Float[Tensor, "B J"]
-    ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B O"], Float[Tensor, ""]]:
-        """Unit vectors of both modalities and the inverse temperature."""
-        return self.embed_brain(brain), self.embed_genetics(genetics), self.scale
+        self, inputs: dict[str, Float[Tensor, "B _"]]
+    ) -> tuple[dict[str, Float[Tensor, "B O"]], dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
+        """Unit vectors of each modality, and inverse temperature and bias of each pair."""
+        vectors = {m: self.embed(m, values) for m, values in inputs.items()}
+        return vectors, self.scales, dict(self.biases.items())
 
-    def embed_brain(self, brain: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
-        """Unit vectors of brains."""
-        return F.normalize(self.brain(self._noisy(brain)), dim=-1)
-
-    def embed_genetics(self, genetics: Float[Tensor, "B J"]) -> Float[Tensor, "B O"]:
-        """Unit vectors of genomes."""
-        return F.normalize(self.genetics(self._noisy(genetics)), dim=-1)
+    def embed(self, modality: str, values: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        """Unit vectors of one modality."""
+        return F.normalize(self.projectors[modality](self._noisy(values)), dim=-1)
 
     def _noisy(self, inputs: Tensor) -> Tensor:
         if not self.training or not self.input_noise:
             return inputs
         return inputs + self.input_noise * torch.randn_like(inputs)
+
+
+def projector(width: int, config: ProjectorConfig) -> Projector:
+    """A new projector of the form that the options name."""
+    if config.form == "linear":
+        return LinearProjector(width, config.output_dim)
+    if config.form == "256-128-64":
+        return NarrowingProjector(width, (256, 128, 64), config.dropout)
+    return BrainMTProjector(width, config.output_dim, config.dropout, hidden_dim=config.hidden_dim)

@@ -88,7 +88,7 @@ def stage_records(study: Study) -> list[dict[str, Any]]:
 
 def people_of(study: Study) -> list[str]:
     """Every subject id of the study: what must not occur in the report."""
-    metadata, _ = load_tensor_metadata(study.need("aligned"), "neurohelix.aligned", 1)
+    metadata, _ = load_tensor_metadata(study.need("aligned"), "neurohelix.aligned", 2)
     return metadata["ids"]
 
 

@@ -15,8 +15,10 @@ class Retrieve:
     Args:
         subject: Subject id to look up, e.g. sub-0007. Required.
         study: Study folder.
-        from_modality: Whose vector is the question; the answer comes from the other modality. --from is
-            the same option.
+        from_modality: Which vector of the person is the question: "fmri" (the same as "brain"), "genetics", or any other
+            modality that was aligned. --from is the same option.
+        to_modality: Among which vectors the answer is sought; default: genetics, or the brain if that is the question.
+            --to is the same option.
         k: Number of nearest people to list, a count of at least 1.
         vectors: Aligned vectors with confounds removed (adjusted) or as the towers gave them (raw).
         gallery: Everybody with a vector in the other modality (all), or held-out people only (test).
@@ -25,7 +27,8 @@ class Retrieve:
 
     subject: str
     study: Path = DEMO
-    from_modality: Literal["fmri", "genetics"] = "fmri"
+    from_modality: str = "fmri"
+    to_modality: str = ""
     k: int = 10
     vectors: Literal["adjusted", "raw"] = "adjusted"
     gallery: Literal["all", "test"] = "all"
@@ -34,6 +37,10 @@ class Retrieve:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise InputError(f"--k is {self.k}, but at least 1 nearest person has to be listed; pass --k 10")
+        if self.from_modality == self.to_modality:
+            raise InputError(
+                f"--from and --to are both {self.from_modality}; two different modalities were wanted"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,4 +51,45 @@ class GeneticsProjector(BrainMTProjector):
         super().__init__(input_dim, output_dim, dropout, hidden_dim=hidden_dim)
 
 
-Projector = BrainMTProjector | GeneticsProjector
+class LinearProjector(nn.Module):
+    """One linear layer: what linear CCA could do, trained contrastively.
+
+    Args:
+        input_dim: I.
+        output_dim: O.
+    """
+
+    def __init__(self, input_dim: int, output_dim: int = 512) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_dim, output_dim)
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        return self.linear(x)
+
+
+class NarrowingProjector(nn.Module):
+    """Linear layers of falling width with LayerNorm, GELU and Dropout between them; 256-128-64 is the users' form.
+
+    Args:
+        input_dim: I.
+        widths: Width after each layer; the last one is O.
+        dropout: Probability of zeroing a hidden unit in training.
+    """
+
+    def __init__(
+        self, input_dim: int, widths: tuple[int, ...] = (256, 128, 64), dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for k, width in enumerate(widths):
+            layers.append(nn.Linear(input_dim, width))
+            if k + 1 < len(widths):
+                layers += [nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout)]
+            input_dim = width
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        return self.layers(x)
+
+
+Projector = BrainMTProjector | GeneticsProjector | LinearProjector | NarrowingProjector

@@ -11,15 +11,15 @@ sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not
 
 from align.config import Align
 from encoders.runs import Stage, Study, command
-from encoders.runs.artifact import save_tensors, write_text
+from encoders.runs.artifact import write_text
 
 
 @command
 def main(config: Align) -> int:
     study = Study(config.study)
-    inputs = {
-        "brain": study.need("brain", config.brain),
-        "genetics": study.need("genetics", config.genetics),
+    files = {"brain": config.brain, "genetics": config.genetics} | config.files
+    inputs = {m: study.need_vectors(m, files.get(m)) for m in config.modalities}
+    inputs |= {
         "participants": study.need("participants", config.participants),
         "splits": study.need("splits"),
     }
@@ -38,65 +38,55 @@ def main(config: Align) -> int:
 
     tune_cpu()
     from align.index import build_index
-    from align.pairs import pair
-    from align.run import ALIGNED, ALIGNED_FORMAT, align_study, people_of
+    from align.pairs import join
+    from align.run import align_study, people_of, save_aligned
     from encoders.cohort import Cohort, Split, read_kinship
     from encoders.runs.devices import accelerator as make_accelerator
     from encoders.vectors import SubjectVectors
 
-    vectors = {m: SubjectVectors.load(inputs[m]) for m in ("brain", "genetics")}
+    vectors = {m: SubjectVectors.load(inputs[m]) for m in config.modalities}
     cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
-    related = read_kinship(inputs["kinship"]) if "kinship" in inputs else []
-    pairs = pair(
-        vectors["brain"],
-        vectors["genetics"],
+    joined = join(
+        vectors,
         split=split,
         cohort=cohort,
-        related=related,
+        related=read_kinship(inputs["kinship"]) if "kinship" in inputs else [],
         accept_unknown=config.unknown_training == "accept",
     )
     accelerator = make_accelerator(seed=config.seed)
-    aligned, confounds = align_study(
+    aligned = align_study(
         vectors,
-        pairs,
+        joined,
         cohort=cohort,
         split=split,
         config=config,
         folder=stage.folder,
         accelerator=accelerator,
     )
+    listed = study.private / "missing_modality.tsv"
     if accelerator.is_main_process:
         ids = people_of(split, cohort)
         folds = [split.fold(i) for i in ids]
-        provenance = {
-            m: {k: v for k, v in vectors[m].provenance.items() if k != "trained_on"} for m in vectors
-        }
-        metadata = {
-            "ids": ids,
-            "folds": folds,
-            "confounds": confounds,
-            "confound_terms": list(config.confounds),
-            "provenance": provenance | {"split_digest": split.digest},
-        }
-        digest = save_tensors(aligned_path, ALIGNED, ALIGNED_FORMAT, aligned, metadata)
-        build_index(index_folder, ids=ids, folds=folds, vectors=aligned, source_digest=digest)
+        sources = {m: str(inputs[m]) for m in config.modalities}
+        digest = save_aligned(
+            aligned_path, aligned, vectors, ids=ids, folds=folds, split=split, config=config, sources=sources
+        )
+        build_index(index_folder, ids=ids, folds=folds, vectors=aligned.vectors, source_digest=digest)
         lines = [
             f"{m}\t{f}\t{i}\n"
-            for m, folds in pairs.missing.items()
-            for f, names in folds.items()
+            for m, by_fold in joined.missing.items()
+            for f, names in by_fold.items()
             for i in names
         ]
-        write_text(
-            study.private / "missing_modality.tsv", "modality\tfold\tsubject\n" + "".join(lines), mode=0o600
-        )
+        write_text(listed, "modality\tfold\tsubject\n" + "".join(lines), mode=0o600)
     accelerator.wait_for_everyone()
-    missing = {m: sum(map(len, folds.values())) for m, folds in pairs.missing.items()}
-    listed = {"listed_in": str(study.private / "missing_modality.tsv")} if any(missing.values()) else {}
+    missing = {m: sum(map(len, folds.values())) for m, folds in joined.missing.items()}
+    words = {"genetics": "genome"}
     return stage.end(
-        pairs=f"{len(pairs.rows('train'))} train, {len(pairs.rows('val'))} validation, {len(pairs.rows('test'))} test",
-        without_brain_vector=missing["brain"],
-        without_genome_vector=missing["genetics"],
-        **listed,
+        pairs=f"{len(joined.rows('train'))} train, {len(joined.rows('val'))} validation, "
+        f"{len(joined.rows('test'))} test",
+        **{f"without_{words.get(m, m)}_vector": number for m, number in missing.items()},
+        **({"listed_in": str(listed)} if any(missing.values()) else {}),
     )
 
 

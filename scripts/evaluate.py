@@ -11,12 +11,18 @@ sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not
 
 from align.config import Evaluate
 from encoders.runs import Stage, Study, command, load_json, load_tensors, save_json, save_tensors
+from encoders.runs.artifact import load_tensor_metadata
 
 
 @command
 def main(config: Evaluate) -> int:
     study = Study(config.study)
-    inputs = {name: study.need(name) for name in ("aligned", "brain", "genetics", "splits", "participants")}
+    inputs = {name: study.need(name) for name in ("aligned", "splits", "participants")}
+    from align.index import SOURCE_FORMAT, SOURCE_KIND
+
+    told, _ = load_tensor_metadata(inputs["aligned"], SOURCE_KIND, SOURCE_FORMAT)
+    sources = {m: study.need_vectors(m, path) for m, path in told["sources"].items()}
+    inputs |= sources
     if study.path("truth").exists():
         inputs["truth"] = study.path("truth")
     output = study.path("evaluation")
@@ -29,20 +35,24 @@ def main(config: Evaluate) -> int:
     stage.begin()
 
     from align.evaluate import evaluate
-    from align.pairs import pair
+    from align.pairs import join
     from align.retrieval import DIRECTIONS
     from encoders.cohort import Cohort, Split
     from encoders.vectors import SubjectVectors
 
-    vectors = {m: SubjectVectors.load(inputs[m]) for m in ("brain", "genetics")}
+    vectors = {m: SubjectVectors.load(path) for m, path in sources.items()}
     cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
     # whether encoders may be used that do not say whom they have seen was decided by the alignment
-    pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort, accept_unknown=True)
-    aligned, told = load_tensors(inputs["aligned"], "neurohelix.aligned", 1)
+    joined = join(vectors, split=split, cohort=cohort, accept_unknown=True)
+    first, second = told["modalities"][:2]
+    pairs = joined.pair(first, second)
+    aligned, told = load_tensors(inputs["aligned"], SOURCE_KIND, SOURCE_FORMAT)
     row = {name: k for k, name in enumerate(told["ids"])}
     test = [row[pairs.ids[k]] for k in pairs.rows("test")]
     similarities = {
-        name: dict.fromkeys(DIRECTIONS, aligned[f"brain_{name}"][test] @ aligned[f"genetics_{name}"][test].T)
+        name: dict.fromkeys(
+            DIRECTIONS, aligned[f"{first}_{name}"][test] @ aligned[f"{second}_{name}"][test].T
+        )
         for name in ("raw", "adjusted")
     }
     similarities["matched"] = similarities["adjusted"]

@@ -16,9 +16,9 @@ from encoders.runs import Study, command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`from` is a Python keyword and cannot name a field, so --from is handed on as --from_modality."""
+    """`from` is a Python keyword and cannot name a field, so --from is handed on as --from_modality, and --to alike."""
     argv = sys.argv[1:] if argv is None else argv
-    return retrieve([re.sub(r"^--from(?==|$)", "--from_modality", word) for word in argv])
+    return retrieve([re.sub(r"^--(from|to)(?==|$)", r"--\1_modality", word) for word in argv])
 
 
 @command
@@ -28,15 +28,17 @@ def retrieve(config: Retrieve) -> int:
     folder, source = study.need("index"), study.need("aligned")
 
     from align.index import open_index
-    from align.lookup import ENTRY_OF, OTHER, as_table, look_up
+    from align.lookup import ENTRY_OF, USUAL_OTHER, as_table, look_up
 
-    names = [f"{ENTRY_OF[m]}_{config.vectors}" for m in (config.from_modality, OTHER[config.from_modality])]
-    asked, sought = open_index(folder, *names, source=source, rebuild=f"{study.maker('index')} --redo=true")
+    sides = config.from_modality, config.to_modality or USUAL_OTHER.get(config.from_modality, "fmri")
+    names = [f"{ENTRY_OF.get(m, m)}_{config.vectors}" for m in sides]
+    asked, searched = open_index(folder, *names, source=source, rebuild=f"{study.maker('index')} --redo=true")
     found = look_up(
         asked,
-        sought,
+        searched,
         config.subject,
-        modality=config.from_modality,
+        modality=sides[0],
+        sought=sides[1],
         k=config.k,
         vectors=config.vectors,
         gallery=config.gallery,

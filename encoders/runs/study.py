@@ -66,6 +66,23 @@ class Study:
             raise InputError(f"{path} does not exist; make it with: {self.maker(name)}")
         return path
 
+    def need_vectors(self, modality: str, given: Path | str | None = None) -> Path:
+        """The existing vectors of any modality, vectors/NAME.safetensors; a path the user gave wins.
+
+        Raises:
+            InputError: they are missing; the message names the command that makes them.
+        """
+        path = self.folder / "vectors" / f"{modality}.safetensors"
+        if given is not None or modality in ARTIFACTS:
+            return self.need(modality, given)
+        if not path.exists():
+            there = sorted(p.stem for p in path.parent.glob("*.safetensors"))
+            raise InputError(
+                f"{path} does not exist (there are vectors of: {', '.join(there) or 'nothing'}); make it, or take it in "
+                f"with: python scripts/import_vectors.py --study {self.folder} --name {modality} --table FILE"
+            )
+        return path
+
     def maker(self, name: str) -> str:
         """The command that makes ``name`` in this study."""
         return ARTIFACTS[name][1] + ("" if self.folder == DEMO else f" --study {self.folder}")

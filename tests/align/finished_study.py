@@ -32,8 +32,15 @@ def write_finished_study(
     vectors["genetics_raw"][test[1]] = vectors["genetics_adjusted"][test[1]] = np.nan
     provenance = {"brain": BRAIN, "genetics": GENETICS, "split_digest": "5f" * 32, "random_weights": True}
     aligned = folder / "runs" / "align" / "aligned.safetensors"
-    metadata = {"ids": ids, "folds": folds, "provenance": provenance}
-    digest = save_tensors(aligned, "neurohelix.aligned", 1, vectors, metadata)
+    metadata = {
+        "ids": ids,
+        "folds": folds,
+        "modalities": ["brain", "genetics"],
+        "validation": {"raw": 0.7, "adjusted": 0.65},
+        "unknown_training": [],
+        "provenance": provenance,
+    }
+    digest = save_tensors(aligned, "neurohelix.aligned", 2, vectors, metadata)
     build_index(folder / "index", ids=ids, folds=folds, vectors=vectors, source_digest=digest)
     write_evaluation(folder, vectors, test[2:], sex, people, provenance, rng)
     write_runs(folder, rng)

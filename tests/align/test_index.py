@@ -7,9 +7,12 @@ import faiss
 import numpy as np
 import pytest
 
-from align.index import ENTRIES, build_index, open_index, query
+from align.index import build_index, open_index, query
 from encoders.runs import InputError, load_json, save_json, save_tensors
 from encoders.runs.artifact import file_sha256, load_tensors
+
+
+ENTRIES = ("brain_raw", "genetics_raw", "brain_adjusted", "genetics_adjusted")
 
 
 def unit(rows):
@@ -20,7 +23,7 @@ def made(folder, vectors, folds=None, digest=None):
     """An index and its source file; every person is called p0, p1, ..."""
     ids = [f"p{i}" for i in range(len(vectors["brain_raw"]))]
     source = folder / "aligned.safetensors"
-    stored = save_tensors(source, "neurohelix.aligned", 1, vectors, {"ids": ids})
+    stored = save_tensors(source, "neurohelix.aligned", 2, vectors, {"ids": ids})
     build_index(
         folder / "index",
         ids=ids,
@@ -142,9 +145,9 @@ def test_files_of_two_builds_are_refused(tmp_path, vectors):
 
 def test_an_index_of_other_vectors_is_refused(tmp_path, vectors):
     folder, source = made(tmp_path, vectors)
-    _, metadata = load_tensors(source, "neurohelix.aligned", 1)
+    _, metadata = load_tensors(source, "neurohelix.aligned", 2)
     vectors["brain_raw"][0] *= -1
-    save_tensors(source, "neurohelix.aligned", 1, vectors, metadata)
+    save_tensors(source, "neurohelix.aligned", 2, vectors, metadata)
     with pytest.raises(
         InputError, match=r"E_STALE: .*built from other aligned vectors.*rebuild the index with"
     ):

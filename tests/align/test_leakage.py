@@ -48,7 +48,7 @@ class Files:
         folds = ["test" if i in test else "train" for i in IDS]
         metadata = {"ids": IDS, "folds": folds, "provenance": {"split_digest": digest or self.made.digest}}
         path = self.folder / "runs" / "align" / "aligned.safetensors"
-        save_tensors(path, "neurohelix.aligned", 1, {"brain_raw": np.zeros((20, 2), np.float32)}, metadata)
+        save_tensors(path, "neurohelix.aligned", 2, {"brain_raw": np.zeros((20, 2), np.float32)}, metadata)
 
 
 @pytest.fixture

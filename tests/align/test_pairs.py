@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from align.pairs import not_negative, pair
+from align.pairs import belonging, join, pair
 from encoders.cohort import Cohort, Split
 from encoders.runs.errors import InputError
 from encoders.vectors import SubjectVectors
@@ -55,7 +55,9 @@ def test_an_encoder_that_does_not_say_whom_it_saw_is_refused_unless_the_user_vou
 
 
 def test_relatives_across_folds_are_refused():
-    with pytest.raises(InputError, match="1 pairs of relatives .kinship table or family_id. lie in different folds"):
+    with pytest.raises(
+        InputError, match="1 pairs of relatives .kinship table or family_id. lie in different folds"
+    ):
         pair(_vectors(IDS), _vectors(IDS), split=SPLIT, cohort=COHORT, related=[("sub-3", "sub-11")])
 
 
@@ -71,9 +73,29 @@ def test_a_fold_without_pairs_is_refused():
         pair(_vectors(IDS[:7] + IDS[9:]), _vectors(IDS), split=SPLIT, cohort=COHORT)
 
 
-def test_relatives_and_equal_genotypes_are_no_negatives():
+def test_relatives_and_equal_genotypes_belong_together():
     genome = np.array([[1, 0], [0, 1], [1, 0], [2, 2]], dtype=np.float32)
-    mask = not_negative(["f", "f", "g", "h"], genome)
+    brain = np.arange(8, dtype=np.float32).reshape(4, 2)
+    ids = belonging(["f", "f", "g", "h"], brain, genome)
     expected = np.eye(4, dtype=bool)
     expected[0, 1] = expected[1, 0] = expected[0, 2] = expected[2, 0] = True
-    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal((ids[:, None] == ids[None]).any(axis=-1), expected)
+
+
+def test_three_modalities_are_joined_outer_with_masks():
+    brains = [i for i in IDS[:11] if i != "sub-6"]
+    vectors = {
+        "brain": _vectors(brains),
+        "genetics": _vectors(IDS[1:]),
+        "scores": _vectors([*IDS[:6], "sub-11"]),
+    }
+    joined = join(vectors, split=SPLIT, cohort=COHORT)
+    assert joined.ids == [i for i in IDS if i != "sub-6"]  # that one has a genome alone
+    assert joined.present["scores"].tolist() == [True] * 6 + [False] * 4 + [True]
+    assert (joined.values["scores"][6] == 0).all() and joined.values["scores"][10].any()
+    assert joined.pair("genetics", "scores").ids == [*IDS[1:6], "sub-11"]
+    assert joined.pair("brain", "genetics").ids == [i for i in brains if i != "sub-0"]
+    assert joined.missing["scores"]["test"] == ["sub-9", "sub-10"]
+    few = vectors | {"scores": _vectors(["sub-0", *IDS[6:]])}
+    with pytest.raises(InputError, match="only 1 people of the train fold have brain and scores vectors"):
+        join(few, split=SPLIT, cohort=COHORT)

@@ -9,7 +9,7 @@ import pytest
 from align.baselines import RidgeCCA
 from align.config import Align, Evaluate, ProjectorConfig
 from align.evaluate import evaluate, rooms
-from align.pairs import pair
+from align.pairs import join
 from align.retrieval import DIRECTIONS, evaluate_gallery
 from align.run import align_study
 from encoders.cohort import Cohort, ConfoundDesign, Residualizer, groups_of, make_split
@@ -23,7 +23,7 @@ PROJECTOR = ProjectorConfig(output_dim=64, hidden_dim=512)
 CONFIG = Align(projector=PROJECTOR, epochs=20, batch_size=256, eval_every=10)
 
 
-def _pairs(arm, people, seed=0, **changes):
+def _joined(arm, people, seed=0, **changes):
     made = vector_cohort(SyntheticCohort(arm=arm, people=people, seed=seed, **changes))
     cohort = Cohort(frame=made.frame, path=Path("participants.tsv"))
     groups = groups_of(cohort, made.related)
@@ -32,25 +32,26 @@ def _pairs(arm, people, seed=0, **changes):
         "brain": SubjectVectors(ids=made.ids, values=made.brain),
         "genetics": SubjectVectors(ids=made.ids, values=made.gene.astype(np.float32)),
     }
-    pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort, related=made.related)
-    return made, cohort, split, vectors, pairs
+    joined = join(vectors, split=split, cohort=cohort, related=made.related)
+    return made, cohort, split, vectors, joined
 
 
 def _evaluated(tmp_path, arm, people, *, shuffle=False):
-    made, cohort, split, vectors, pairs = _pairs(arm, people)
+    made, cohort, split, vectors, joined = _joined(arm, people)
     if shuffle:  # whose genome is whose is permuted among all people
         order = np.random.default_rng(0).permutation(len(made.ids))
         vectors["genetics"] = replace(vectors["genetics"], values=vectors["genetics"].values[order])
-        pairs = pair(vectors["brain"], vectors["genetics"], split=split, cohort=cohort)
-    aligned, _ = align_study(
+        joined = join(vectors, split=split, cohort=cohort)
+    pairs = joined.pair("brain", "genetics")
+    aligned = align_study(
         vectors,
-        pairs,
+        joined,
         cohort=cohort,
         split=split,
         config=CONFIG,
         folder=tmp_path,
         accelerator=accelerator(seed=0),
-    )
+    ).vectors
     row = {name: k for k, name in enumerate(split.fold_of)}
     test = [row[pairs.ids[k]] for k in pairs.rows("test")]
     similarities = {
@@ -105,7 +106,7 @@ def test_p_values_of_matched_and_adjusted_galleries_keep_their_level_in_the_conf
     """200 cohorts without biology but with confounds, families and sites; the scorer is a linear CCA."""
     p = {"adjusted": [], "matched": []}
     for seed in range(200):
-        _, _, _, _, pairs = _pairs("confounded", 400, seed=seed, sibling_fraction=0.3)
+        pairs = _joined("confounded", 400, seed=seed, sibling_fraction=0.3)[-1].pair("brain", "genetics")
         train, test = pairs.rows("train"), pairs.rows("test")
         sides = []
         for values in (pairs.brain, pairs.genetics):

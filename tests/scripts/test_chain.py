@@ -121,7 +121,7 @@ def test_two_processes_align_as_well_as_one(chain, tmp_path):
     assert done.stdout.count("align: done in") == 1
     one = copied(study, tmp_path / "one")
     assert run(SCRIPTS / "align.py", f"--study={one.folder}", *quiet).returncode == 0
-    pair = [load_tensors(s.path("aligned"), "neurohelix.aligned", 1)[0] for s in (one, other)]
+    pair = [load_tensors(s.path("aligned"), "neurohelix.aligned", 2)[0] for s in (one, other)]
     for name in ("brain_raw", "genetics_raw"):
         assert abs(pair[0][name] - pair[1][name]).max() < 1e-4
 

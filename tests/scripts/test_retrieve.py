@@ -28,7 +28,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ids_of(study):
     """Fold -> ids of its people; and who lacks a modality."""
-    _, told = load_tensors(study / "runs/align/aligned.safetensors", "neurohelix.aligned", 1)
+    _, told = load_tensors(study / "runs/align/aligned.safetensors", "neurohelix.aligned", 2)
     folds = {
         fold: [i for i, f in zip(told["ids"], told["folds"], strict=True) if f == fold]
         for fold in finished.FOLDS
@@ -182,7 +182,8 @@ def test_an_unknown_subject_far_from_any(capsys, study):
     ("options", "sentence"),
     [
         (["--k", "0"], "--k is 0"),
-        (["--from", "eeg"], "from_modality"),
+        (["--from", "eeg"], "'eeg' is not among the modalities"),
+        (["--from", "fmri", "--to", "fmri"], "two different modalities"),
         (["--colour", "red"], "--colour"),
         (["--gallery", "train"], "gallery"),
     ],
@@ -197,9 +198,9 @@ def test_a_missing_or_stale_index_names_the_command(capsys, study, tmp_path):
     assert code == 2 and "make it with: accelerate launch scripts/align.py --study" in err
     stale = Path(shutil.copytree(study, tmp_path / "stale"))
     aligned = stale / "runs/align/aligned.safetensors"
-    tensors, metadata = load_tensors(aligned, "neurohelix.aligned", 1)
+    tensors, metadata = load_tensors(aligned, "neurohelix.aligned", 2)
     tensors["brain_raw"][0] *= -1
-    save_tensors(aligned, "neurohelix.aligned", 1, tensors, metadata)
+    save_tensors(aligned, "neurohelix.aligned", 2, tensors, metadata)
     code, out, err = asked(capsys, stale, "sub-0001")
     assert (code, out) == (2, "")
     assert f"accelerate launch scripts/align.py --study {stale} --redo=true" in err
