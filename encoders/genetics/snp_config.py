@@ -27,7 +27,12 @@ class EmbedSNPs:
         contig: The contig of BGEN records that leave it blank.
         reference: Reference genome, FASTA: which allele of a .bed or .bgen is REF is recorded by it; the vectors do not
             depend on it. Default: the study's own, if there is one.
-        windows: Gene windows, BED6 as in embed_genome; default: the study's own.
+        windows: Gene windows, BED6, or an annotation (GTF, GFF3), as in embed_genome; default: the study's own.
+        window_kind: "gene" or "exon" of an annotation, "variant": around the sites of a VCF or a table; default: BED as
+            it is, the genes of an annotation.
+        genes: Names or ids of the genes wanted: a list, or a file with one per line; default: all of the file.
+        flank: Bases added on both sides of a gene, exon or variant; default: 0.
+        centre: "body": the whole gene; "tss": only the flanks around the base where transcription starts.
         regions: "windows": the variants in the windows, each once even where windows overlap; "all": every variant of
             the files, for which no windows are needed.
         blocks: "one": principal components of all variants together; "gene": of each gene by itself, side by side.
@@ -54,6 +59,10 @@ class EmbedSNPs:
     contig: str | None = None
     reference: Path | None = None
     windows: Path | None = None
+    window_kind: Literal["gene", "exon", "variant"] | None = None
+    genes: list[str] | str | None = None
+    flank: int | None = None
+    centre: Literal["body", "tss"] = "body"
     regions: Literal["windows", "all"] = "windows"
     blocks: Literal["one", "gene"] = "one"
     components: int = 512

@@ -21,7 +21,8 @@ from encoders.genetics.snp_config import EmbedSNPs
 from encoders.genetics.snp_dosages import SNPMatrix, read_dosages
 from encoders.genetics.snp_regions import Regions, regions_of_windows, whole_contigs
 from encoders.genetics.variant_source import open_variants
-from encoders.genetics.windows import digest_windows, read_windows
+from encoders.genetics.window_choice import WindowChoice, choose_windows, read_names
+from encoders.genetics.windows import digest_windows
 from encoders.runs.artifact import PRIVATE, content_digest, save_tensors, write_text
 from encoders.runs.errors import InputError
 from encoders.vectors import SubjectVectors
@@ -113,7 +114,15 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
         if config.regions == "all":
             regions = whole_contigs(source, sex_chromosomes=config.sex_chromosomes)
         else:
-            windows = read_windows(inputs["windows"])
+            windows = choose_windows(
+                inputs["windows"],
+                WindowChoice(
+                    kind=config.window_kind,
+                    genes=read_names(config.genes),
+                    flank=config.flank,
+                    centre=config.centre,
+                ),
+            )
             regions = regions_of_windows(windows, source, sex_chromosomes=config.sex_chromosomes)
         matrix = read_dosages(source, regions, order, len(train), config)
         samples, remarks = list(source.samples), list(source.remarks)

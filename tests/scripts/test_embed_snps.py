@@ -180,6 +180,17 @@ def test_genes_have_components_of_their_own(study, genotypes, capsys):
     np.testing.assert_allclose(vectors.values, np.concatenate(expected, axis=1), atol=2e-4)
 
 
+def test_genes_come_from_an_annotation_too(study, genotypes):
+    lines = [
+        f'chr1\tHAVANA\tgene\t{start}\t{end}\t.\t+\t.\tgene_id "ENSG0{k}"; gene_name "{name}"; gene_type "protein_coding";'
+        for k, (name, start, end) in enumerate((("A", 1101, 2000), ("B", 2201, 3400)))
+    ]
+    (study / "genes.gtf").write_text("\n".join(lines) + "\n")
+    code, vectors = embed(study, f"--windows={study / 'genes.gtf'}", "--genes=[A]", "--flank=100")
+    assert code == 0
+    np.testing.assert_allclose(vectors.values, by_hand(genotypes.copies[:11]), atol=2e-4)
+
+
 def test_all_variants_of_a_file_can_be_read_without_windows(study, genotypes):
     (study / "raw/genetics/windows.bed").unlink()
     code, vectors = embed(study, "--regions=all")
