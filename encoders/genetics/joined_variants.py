@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from encoders.genetics.contigs import canonical, find_contig, no_contig
+from encoders.genetics.phase_sets import NO_SET
 from encoders.genetics.records import Dosages, Records, Site
 from encoders.runs.errors import InputError
 
@@ -134,12 +135,21 @@ class JoinedVariants:
         alleles = [names for part in parts for names in part.alleles]
         calls = _stacked([part.calls for part in parts], (0, len(people), 2), np.int16)
         keep = self._once(contig, positions, alleles, calls, [len(part) for part in parts])
+        sets = None
+        if any(part.phase_sets is not None for part in parts):
+            without = [np.full(part.unphased.shape, NO_SET, np.int32) for part in parts]
+            each = [
+                empty if part.phase_sets is None else part.phase_sets
+                for part, empty in zip(parts, without, strict=True)
+            ]
+            sets = np.concatenate(each)[keep]
         return Records(
             positions=[positions[row] for row in keep],
             alleles=[alleles[row] for row in keep],
             calls=calls[keep],
             unphased=_stacked([part.unphased for part in parts], (0, len(people)), bool)[keep],
             haploid=_stacked([part.haploid for part in parts], (0, len(people)), bool)[keep],
+            phase_sets=sets,
         )
 
     def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:

@@ -17,6 +17,7 @@ import numpy as np
 from encoders.genetics.contigs import find_contig, header_contigs, no_contig
 from encoders.genetics.genotype_text import GenotypeDecoder
 from encoders.genetics.htslib import pysam, quiet_htslib
+from encoders.genetics.phase_sets import NO_SET, sets_of_record
 from encoders.genetics.records import MISSING, Dosages, Records, Site, dosages_of
 from encoders.genetics.reference import BGZF_MAGIC
 from encoders.genetics.vcf_index import extents, usable_index
@@ -95,7 +96,7 @@ class PhasedVariants:
         self, contig: str, lines: list[str], people: list[str], *, or_dosage: bool = False
     ) -> Records:
         """Calls of records; with ``or_dosage``, all missing where a record has DS instead of GT."""
-        positions, alleles = [], []
+        positions, alleles, sets = [], [], {}
         decoder = GenotypeDecoder(len(self.samples), self._columns(people))
         for line in lines:
             cells = line.split("\t", 9)
@@ -122,6 +123,8 @@ class PhasedVariants:
                 raise self._malformed(contig, cells, 9 + columns)
             positions.append(int(cells[1]) - 1)
             alleles.append(_alleles(cells))
+            if "PS" in cells[8] and (found := sets_of_record(cells[8], cells[9].split("\t"))) is not None:
+                sets[len(alleles) - 1] = found[self._columns(people)]
         calls, unphased, haploid = decoder.decoded()
         for row, highest in enumerate(calls.max(axis=(1, 2), initial=0).tolist()):
             if highest >= len(alleles[row]):
@@ -130,7 +133,18 @@ class PhasedVariants:
                     f"but a genotype names allele {highest}; repair the file",
                     code="E_VCF",
                 )
-        return Records(positions=positions, alleles=alleles, calls=calls, unphased=unphased, haploid=haploid)
+        in_sets = None
+        if sets:
+            alone = np.full(len(people), NO_SET, np.int32)
+            in_sets = np.stack([sets.get(row, alone) for row in range(len(alleles))])
+        return Records(
+            positions=positions,
+            alleles=alleles,
+            calls=calls,
+            unphased=unphased,
+            haploid=haploid,
+            phase_sets=in_sets,
+        )
 
     def dosages(self, contig: str, start: int, end: int, people: list[str]) -> Dosages:
         """Copies of every ALT in [start, end), for ``people`` in their order; needs no phase.

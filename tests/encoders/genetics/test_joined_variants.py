@@ -83,6 +83,13 @@ def test_files_must_hold_the_same_people_and_one_build(blocks, files):
         open_variants(blocks)
 
 
+def test_phase_sets_are_kept(files):
+    one = files.vcf([_record("chr1", 10, "0|1:5", "0|0:7")], layout="GT:PS", name="a.vcf.gz")
+    two = files.vcf([_record("chr1", 50, "0|1", "0|0")], name="b.vcf.gz")
+    with open_variants([one, two]) as source:
+        assert source.fetch("chr1", 0, 99, ["p2", "p1"]).phase_sets.tolist() == [[7, 5], [-1, -1]]
+
+
 def test_contigs_may_be_spelled_differently_in_each_file(files):
     one = files.vcf([_record("chr1", 10, "0|1", "0|0")], name="a.vcf.gz", contigs={"chr1": 99})
     two = files.vcf([_record("1", 50, "0|1", "0|0")], name="b.vcf.gz", contigs={"1": 99})

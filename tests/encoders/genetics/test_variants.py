@@ -242,3 +242,16 @@ def test_first_sites_stop_at_their_limit(files):
         assert variants.first_sites("chr1", 2, 999) == [(9, ("A", "C", "G")), (19, ("AT", "A"))]
         assert variants.first_sites("chr1", 9, 19) == [(9, ("A", "C", "G"))]
         assert variants.first_sites("chr9", 9, 99) == []
+
+
+def test_phase_sets_are_read_where_records_have_them(files):
+    rows = [("chr1", 10, "A", "C", ["0|1:10", "0|1"]), ("chr1", 20, "A", "C", ["1|0:4000000000", ".:."])]
+    with PhasedVariants(files.vcf(rows, layout="GT:PS")) as variants:
+        found = variants.fetch("chr1", 0, 99, ["p2", "p1"]).phase_sets
+        assert found[0].tolist() == [-1, 10]
+        assert found[1, 0] == -1 and found[1, 1] not in (-1, 10)
+    mixed = files.vcf(
+        [rows[0], ("chr1", 15, "A", "C", ["0|1:1", "0|1:2"])], layout="GT:DP", name="without.vcf.gz"
+    )
+    with PhasedVariants(mixed) as variants:
+        assert variants.fetch("chr1", 0, 99, ["p1", "p2"]).phase_sets is None
