@@ -9,18 +9,17 @@ from encoders.genetics.haplotypes import WindowHaplotypes
 
 
 def missing_shares(windows: list[WindowHaplotypes]) -> dict[str, str]:
-    """The largest shares of missing calls of a window and of a person; nothing where no call is missing."""
-    total = sum(window.counts["missing_calls"] for window in windows)
-    if not total:
+    """The share of missing calls, and the largest of a window and of a person; nothing where no call is missing."""
+    missing = np.stack([window.missing for window in windows])
+    if not missing.any():
         return {}
-    of_window = {w.window.name: _share(w.counts["missing_calls"], w.calls) for w in windows}
-    worst = max(of_window, key=of_window.__getitem__)
-    people = len(windows[0].missing)
-    per_person = np.sum([window.missing for window in windows], axis=0)
-    calls = sum(w.calls for w in windows) / people
+    calls = np.array([max(window.calls, 1) for window in windows])
+    of_window = missing.sum(axis=1) / calls
+    worst = int(of_window.argmax())
+    of_person = missing.sum(axis=0) * missing.shape[1] / calls.sum()
     return {
-        "missing_share": f"{_share(total, sum(w.calls for w in windows)):.2%} of all calls; most in window {worst!r}: "
-        f"{of_window[worst]:.2%}; most in one person: {_share(per_person.max(), calls):.2%}"
+        "missing_share": f"{missing.sum() / calls.sum():.2%} of all calls; most in window "
+        f"{windows[worst].window.name!r}: {of_window[worst]:.2%}; most in one person: {of_person.max():.2%}"
     }
 
 
@@ -40,7 +39,3 @@ def skipped_table(windows: list[WindowHaplotypes]) -> str:
     """TSV of the records with symbolic alleles that somebody carries."""
     rows = [f"{w.window.name}\t{record}" for w in windows for record in w.skipped]
     return "\n".join(["window\trecord", *rows]) + "\n"
-
-
-def _share(part: float, of: float) -> float:
-    return float(part / of) if of else 0.0
