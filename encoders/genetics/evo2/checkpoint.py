@@ -55,18 +55,9 @@ def load_evo2(
     Raises:
         InputError: tensors missing, left over, of another shape, or not finite.
     """
-    model = empty_model(config)
-    wanted = dict(model.state_dict())
-    stored = weights.shapes()
-    names = [name for name in stored if not DROPPED.search(name)]
-    _check_names(set(wanted), set(names), config, weights)
-    for name in names:
-        if stored[name] != tuple(wanted[name].shape):
-            raise InputError(
-                f"{weights.path}: {name} has shape {stored[name]}, the configuration wants "
-                f"{tuple(wanted[name].shape)}; pass the weights and the configuration of one model"
-            )
-    for group in _blocks(names):
+    model, stored = empty_model(config), weights.shapes()
+    names = check_tensors(stored, config, weights)
+    for group in kept_by_block(names):
         for name, tensor in weights.tensors(group):
             if not torch.isfinite(tensor).all():
                 raise InputError(f"{weights.path}: {name} holds NaN or infinite numbers; download it again")
@@ -96,18 +87,38 @@ def ungroup_heads(weight: Tensor, heads: int) -> Tensor:
     return weight.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
 
 
-def _check_names(wanted: set[str], found: set[str], config: Evo2Config, weights: WeightFile) -> None:
-    missing, unexpected = sorted(wanted - found), sorted(found - wanted)
+def check_tensors(stored: dict[str, tuple[int, ...]], config: Evo2Config, weights: WeightFile) -> list[str]:
+    """Names of the weights among all entries of a file, after comparing them with the configuration.
+
+    Args:
+        stored: Name -> shape of everything the file holds.
+        config: Shape of the model.
+        weights: For messages.
+
+    Raises:
+        InputError: naming every tensor that is missing, left over, or of another shape.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in empty_model(config).state_dict().items()}
+    found = {name: shape for name, shape in stored.items() if not DROPPED.search(name)}
+    missing, unexpected = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or unexpected:
         raise InputError(
             f"{weights.path} does not hold the tensors of its configuration ({config.num_layers} blocks of width "
             f"{config.hidden_size}): {len(missing)} missing ({', '.join(missing) or 'none'}), {len(unexpected)} "
             f"unexpected ({', '.join(unexpected) or 'none'}); pass the weights and the configuration of one model"
         )
+    if other := [
+        f"{name} {found[name]} instead of {wanted[name]}" for name in found if found[name] != wanted[name]
+    ]:
+        raise InputError(
+            f"{weights.path} holds {len(other)} tensors of other shapes than its configuration wants: {'; '.join(other)}; "
+            f"pass the weights and the configuration of one model"
+        )
+    return list(found)
 
 
-def _blocks(names: list[str]) -> Iterator[list[str]]:
-    """Names in groups of one block, so that the pages of the last one can be given back."""
+def kept_by_block(names: list[str]) -> Iterator[list[str]]:
+    """Names in groups of one block, so that the memory of the last one can be given back."""
     groups: dict[str, list[str]] = {}
     for name in names:
         found = re.match(r"blocks\.\d+\.", name)

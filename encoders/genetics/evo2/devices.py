@@ -61,6 +61,9 @@ def load_on(
         raise InputError(f"device_map is {device_map!r}; auto, or a map of modules to devices was wanted")
     else:
         found = dict(device_map)
+    if "" in found:  # all of it in one place, which may be the disk
+        blocks = [f"blocks.{index}" for index in range(config.num_layers)]
+        found = dict.fromkeys(["embedding_layer", *blocks, "norm"], found[""])
     main = _main_device(found)
     found |= {
         name: main for name in ("embedding_layer", "norm") if name in found
