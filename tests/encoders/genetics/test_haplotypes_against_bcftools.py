@@ -128,14 +128,15 @@ def plain(record: tuple) -> tuple:
 def readable(records: list, start: int, end: int) -> list:
     """The records without those at which bcftools 1.24 aborts or reads beyond its buffer.
 
-    A record begins before the region and an allele of it ends before it; a record of several bases without ALT
+    A record begins before the region and an allele of it ends before it, or is missing; a record of several bases without ALT
     reaches over the end of the region, or overlaps an earlier record.
     """
     kept, done = [], 0
     for record in records:
-        _, position, ref, alts, _ = record
+        _, position, ref, alts, genotypes = record
         first, last = position - 1, position - 1 + len(ref)
         short = any(len(alt) < len(ref) or not alt.isalpha() for alt in alts.split(","))
+        short = short or "." in "".join(genotypes)
         block = alts == "." and len(ref) > 1
         if not ((first < start < last and short) or (block and (first < end < last or first < done))):
             kept.append(record)
@@ -215,4 +216,4 @@ def test_windows_inside_a_contig_equal_bcftools_consensus_of_that_region(bcftool
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False])
 def test_many_more_examples_without_a_difference(bcftools, tmp_path, files, whole):
-    run(bcftools, tmp_path, files, whole=whole, examples=1000)
+    run(bcftools, tmp_path, files, whole=whole, examples=500)
