@@ -63,6 +63,8 @@ def find_inputs(config: EmbedGenome, study: Study) -> dict[str, Path | list[Path
         names.append("splits")
     inputs: dict = {name: study.need(name, getattr(config, name)) for name in names}
     inputs["variants"] = variant_files(config.variants or study.need("variants"))
+    if config.sample_file:
+        inputs["sample_file"] = study.need("people of the BGEN files", config.sample_file)
     if config.pca_from:
         inputs["pca_from"] = study.need("pca_from", config.pca_from)
     return inputs

@@ -24,6 +24,8 @@ class EmbedGenome:
         participants: Table of people (TSV or CSV); default: the study's own.
         variants: Phased variants: bgzipped VCF, BCF, .pgen or .bgen: a file, a folder, a pattern such as
             'chr*.vcf.gz', or several of these with commas between them; default: the study's own.
+        sample_file: .sample file with the people of BGEN files that do not name them, as UK Biobank's.
+        contig: The contig of BGEN records that leave it blank; default: what the file name says (chr22, _c22_).
         reference: Reference genome, FASTA, plain or bgzipped; default: the study's own.
         windows: Gene windows, BED6 (0-based, half-open; name = gene, or gene|transcript|exon, whose windows
             are averaged; strand), or an annotation (GTF or GFF3 of Ensembl, GENCODE or RefSeq, gzipped or not),
@@ -90,6 +92,8 @@ class EmbedGenome:
     study: Path = DEMO
     participants: Path | None = None
     variants: Path | None = None
+    sample_file: Path | None = None
+    contig: str | None = None
     reference: Path | None = None
     windows: Path | None = None
     window_kind: Literal["gene", "exon", "variant"] | None = None

@@ -105,6 +105,8 @@ class Genomes:
 def read_genomes(
     *,
     variants: Path | list[Path],
+    sample_file: Path | None = None,
+    contig: str | None = None,
     reference: Path,
     windows: Path,
     people: list[str],
@@ -122,6 +124,8 @@ def read_genomes(
 
     Args:
         variants: Phased variants, one file or several that hold the same people.
+        sample_file: .sample file with the people of BGEN files that do not name them.
+        contig: The contig of BGEN records that leave it blank.
         reference: FASTA.
         windows: BED, GTF, GFF3 or a list of variants.
         people: Ids of the table of people, in order; the result keeps it.
@@ -142,7 +146,10 @@ def read_genomes(
     if unphased == "iupac":
         refuse_iupac(iupac)
     chosen, left_out = _without_sex_chromosomes(choose_windows(windows, choice), windows, sex_chromosomes)
-    with Reference(reference) as fasta, open_variants(variants, reference=fasta) as vcf:
+    with (
+        Reference(reference) as fasta,
+        open_variants(variants, reference=fasta, sample_file=sample_file, contig=contig) as vcf,
+    ):
         placed = place_windows(chosen, fasta, max_n_share=max_n_share)
         known = set(vcf.samples)
         kept = [name for name in people if name in known]
@@ -180,7 +187,7 @@ def read_genomes(
         counts = sum((window.counts for window in built), Counter())
         if not counts["records"]:
             raise InputError(
-                f"{variants} holds no record in any of the {len(placed)} windows of {windows}, so everyone would "
+                f"{vcf.path} holds no record in any of the {len(placed)} windows of {windows}, so everyone would "
                 f"get the reference sequence; check that both are of one genome build",
                 code="E_CONTIG",
             )
@@ -206,6 +213,8 @@ def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path | list[Path]])
     cohort = Cohort.load(inputs["participants"])
     return read_genomes(
         variants=inputs["variants"],
+        sample_file=inputs.get("sample_file"),
+        contig=config.contig,
         reference=inputs["reference"],
         windows=inputs["windows"],
         people=cohort.ids,
