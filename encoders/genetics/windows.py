@@ -3,6 +3,8 @@
 Glossary: a window is [start, end), 0-based and half-open, on the forward strand of the reference.
 """
 
+import gzip
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,6 +72,10 @@ def read_windows(path: Path) -> list[Window]:
     raw = path.read_bytes()
     if raw.startswith(PLINK_MAGIC):
         raise InputError(f"{path} holds PLINK genotypes; gene windows (a text file, BED6) were wanted")
+    try:
+        raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+    except (EOFError, gzip.BadGzipFile, zlib.error) as cause:
+        raise InputError(f"{path} is damaged ({cause}); copy or download it again") from cause
     try:
         lines = raw.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
