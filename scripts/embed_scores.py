@@ -11,6 +11,7 @@ sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not
 
 from encoders.genetics.score_config import VECTORS, EmbedScores
 from encoders.runs import Stage, Study, command
+from encoders.runs.control_study import offer_control_study
 
 
 @command
@@ -31,21 +32,18 @@ def main(config: EmbedScores) -> int:
         ignore=("control",),
         redo=config.redo,
     )
-    if config.control is not None and stage.is_main:
-        from encoders.runs.control_study import make_control_study
-
-        control = make_control_study(study, target, config.control, replaced="genetics")
-        print(f"control: {control.folder}; next: accelerate launch scripts/align.py --study {control.folder}")
-    if stage.finished:
-        return stage.report()
     if not stage.is_main:
         return 0  # one process does it all
+    if stage.finished:
+        stage.report()
+        return offer_control_study(study, target, config.control, replaced="genetics")
 
     from encoders.genetics.polygenic import polygenic_vectors, save_scores
 
     scores = polygenic_vectors(config, inputs, tables)  # before anything is written: a fault leaves no trace
     stage.begin()
-    return stage.end(**save_scores(scores, config, vectors=target, unused=unused))
+    stage.end(**save_scores(scores, config, vectors=target, unused=unused))
+    return offer_control_study(study, target, config.control, replaced="genetics")
 
 
 if __name__ == "__main__":

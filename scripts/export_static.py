@@ -11,6 +11,7 @@ sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not
 
 from encoders.brainmt.static_config import VECTORS, ExportStatic
 from encoders.runs import Stage, Study, command
+from encoders.runs.control_study import offer_control_study
 
 
 @command
@@ -29,13 +30,9 @@ def main(config: ExportStatic) -> int:
         ignore=("control",),
         redo=config.redo,
     )
-    if config.control is not None:
-        from encoders.runs.control_study import make_control_study
-
-        control = make_control_study(study, target, config.control, replaced="brain")
-        print(f"control: {control.folder}; next: accelerate launch scripts/align.py --study {control.folder}")
     if stage.finished:
-        return stage.report()
+        stage.report()
+        return offer_control_study(study, target, config.control, replaced="brain")
     stage.begin()
 
     from encoders.brainmt.static import static_vectors
@@ -46,12 +43,13 @@ def main(config: ExportStatic) -> int:
     vectors = static_vectors(FMRIStore(inputs["store"]), config, split)
     vectors.save(target)
     trained_on = vectors.provenance["trained_on"]
-    return stage.end(
+    stage.end(
         people=len(vectors.ids),
         shared_voxels=vectors.provenance["shared_voxels"],
         numbers_per_person=vectors.values.shape[1],
         fitted_on=f"{len(trained_on['ids'])} training people" if trained_on else "nobody",
     )
+    return offer_control_study(study, target, config.control, replaced="brain")
 
 
 if __name__ == "__main__":

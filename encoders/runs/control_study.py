@@ -43,3 +43,13 @@ def make_control_study(
                 f"cannot link {link} to {target} ({cause.strerror}); pass another folder, or remove what lies there"
             ) from cause
     return control
+
+
+def offer_control_study(
+    study: Study, vectors: Path, folder: Path | None, *, replaced: Literal["brain", "genetics"]
+) -> int:
+    """:func:`make_control_study` if a folder is given, and how to go on there, printed; returns exit code 0."""
+    if folder is not None:
+        control = make_control_study(study, vectors, folder, replaced=replaced)
+        print(f"control: {control.folder}; next: accelerate launch scripts/align.py --study {control.folder}")
+    return 0
