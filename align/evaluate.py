@@ -8,26 +8,27 @@
 Glossary: N evaluated people · S people with both modalities · K largest rank of a recall curve.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from align.baselines import ridge_cca_similarity
 from align.config import Evaluate
 from align.galleries import ENOUGH_DISTRACTORS, Gallery, everyone, matched
+from align.paired import paired_tests, restricted
 from align.pairs import Pairs
 from align.retrieval import DIRECTIONS, auc2afc, compare, evaluate_gallery, mean, recall_at
+from align.rivals import Similarities, line_up
 from align.verdict import verdict
-from encoders.cohort import ConfoundDesign, Residualizer
+from encoders.cohort import Split
 from encoders.stats import block_permutations
+from encoders.vectors import SubjectVectors
 
 GALLERIES = ("raw", "adjusted", "matched")
 MAX_K = 50
-
-Similarities = dict[str, dict[str, Float[np.ndarray, "N N"]]]  # gallery -> direction -> brain x genome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,13 @@ class Rooms:
 
     galleries: dict[str, Gallery]
     permute_within: dict[str, list[str]]
+
+    def of(self, rows: Int[np.ndarray, " M"]) -> "Rooms":
+        """The same galleries of some of the people."""
+        return Rooms(
+            galleries={name: restricted(gallery, rows) for name, gallery in self.galleries.items()},
+            permute_within={name: [within[i] for i in rows] for name, within in self.permute_within.items()},
+        )
 
 
 def rooms(frame: pd.DataFrame, train: pd.DataFrame, families: list[str]) -> Rooms:
@@ -61,6 +69,8 @@ def evaluate(
     confound_terms: list[str],
     oracle: Float[np.ndarray, "N N"] | None,
     config: Evaluate,
+    rival_vectors: Mapping[str, SubjectVectors] | None = None,
+    split: Split | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score held-out people.
 
@@ -70,6 +80,8 @@ def evaluate(
         confound_terms: Terms of the confound design of the adjusted model.
         oracle: Similarity of a reader that knows the truth, in a synthetic cohort.
         config: Numbers of permutations and resamples, seed.
+        rival_vectors: Of the rivals in `rivals.FROM_FILES` that the study has.
+        split: Needed with ``rival_vectors``.
 
     Returns:
         The evaluation as JSON values, and the arrays behind the figures.
@@ -81,9 +93,19 @@ def evaluate(
     galleries = {name: _score(similarities[name], where, name, config, only_auc=False) for name in GALLERIES}
     galleries["matched"]["variables"] = list(where.galleries["matched"].variables)
 
-    models = {"neurohelix": _aucs(galleries)}
-    for name, rival in _rivals(pairs, confound_terms).items():
-        models[name] = _aucs({g: _score(rival[g], where, g, config) for g in GALLERIES})
+    field = line_up(pairs, confound_terms, rival_vectors, split=split)
+    models, paired = {"neurohelix": _aucs(galleries)}, {}
+    for name, rival in field.rivals.items():
+        part = where.of(rival.rows)
+        models[name] = _aucs({g: _score(rival.similarities[g], part, g, config) for g in GALLERIES})
+        paired[name] = paired_tests(
+            similarities,
+            rival.similarities,
+            rival.rows,
+            where.galleries,
+            num_bootstraps=config.bootstraps,
+            seed=config.seed,
+        )
     shares = None
     if oracle is not None:
         both = dict.fromkeys(DIRECTIONS, oracle)
@@ -103,6 +125,13 @@ def evaluate(
             "wanted_distractors": ENOUGH_DISTRACTORS,
         },
         "models": models,
+        "paired": paired,
+        "rivals": {
+            "without_vectors": {
+                name: r.without for name, r in field.rivals.items() if any(r.without.values())
+            },
+            "unfitted": field.unfitted,
+        },
         "oracle_share": shares,
         "relatives": relatives_control(similarities["raw"], families),
         "verdict": asdict(said),
@@ -172,37 +201,6 @@ def _share(ours: dict[str, Any] | None, oracle: dict[str, Any] | None) -> float 
         return None
     excess = [sum(model[d]["value"] for d in DIRECTIONS) / 2 - 0.5 for model in (ours, oracle)]
     return excess[0] / excess[1] if excess[1] > 0.02 else None
-
-
-def _rivals(pairs: Pairs, confound_terms: list[str]) -> dict[str, Similarities]:
-    """Ridge CCA of the same vectors; and of confounds in place of the query's modality."""
-    train, val, test = (pairs.rows(fold) for fold in ("train", "val", "test"))
-    validation = everyone([pairs.groups[i] for i in val])
-    folds = {"train": train, "val": val, "test": test, "gallery": validation}
-    raw = {"brain": pairs.brain, "genetics": pairs.genetics}
-    adjusted = {}
-    for m, values in raw.items():
-        cleaner = Residualizer(design=ConfoundDesign(terms=tuple(confound_terms)))
-        adjusted[m] = cleaner.fit(values[train], pairs.frame.iloc[train]).transform(values, pairs.frame)
-    design = ConfoundDesign(terms=tuple(confound_terms)).fit(pairs.frame.iloc[train])
-    confounds = design.transform(pairs.frame)
-
-    cca: Similarities = {}
-    only: Similarities = {}
-    for name, sides in (("raw", raw), ("adjusted", adjusted)):
-        cca[name] = dict.fromkeys(
-            DIRECTIONS, ridge_cca_similarity(sides["brain"], sides["genetics"], **folds)
-        )
-        if confounds.shape[1]:
-            only[name] = {
-                "brain_to_gene": ridge_cca_similarity(confounds, sides["genetics"], **folds),
-                "gene_to_brain": ridge_cca_similarity(sides["brain"], confounds, **folds),
-            }
-    cca["matched"] = cca["adjusted"]
-    if not only:
-        return {"ridge_cca": cca}
-    only["matched"] = only["adjusted"]
-    return {"ridge_cca": cca, "confounds_only": only}
 
 
 def _figures(similarities: Similarities, where: Rooms, config: Evaluate) -> dict[str, np.ndarray]:

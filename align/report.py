@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from align import plots
+from align import report_rivals as rivals
 from align import report_words as words
 from encoders.runs import InputError, load_json, load_tensors
 from encoders.runs.artifact import load_tensor_metadata, write_text
@@ -125,6 +126,8 @@ def view(findings: Findings, least: int) -> dict[str, Any]:
         "metrics": words.metric_rows(galleries),
         "sizes": words.gallery_sizes(galleries, least),
         "models": words.model_rows(said["models"]),
+        "paired": rivals.paired_rows(said.get("paired", {}), least),
+        "rivals": rivals.rival_sentences(said.get("rivals", {}), least),
         "shares": words.share_cells(said.get("oracle_share")),
         "matching": words.matching_sentences(said["matching"], galleries["raw"]["num_anchors"], least),
         "dropped": words.listed([words.variable(name) for name in said["matching"]["dropped"]]),

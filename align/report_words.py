@@ -27,7 +27,13 @@ METRICS = {  # name -> (title, what it is)
 MODELS = {
     "neurohelix": ("NeuroHelix", "this alignment"),
     "ridge_cca": ("Ridge CCA", "linear, same vectors, same people"),
+    "pls": ("PLS", "partial least squares: linear, same vectors, same people"),
+    "static_brain": ("Static brain", "ridge CCA of the time-averaged image: no dynamics"),
+    "connectome": ("Connectome", "ridge CCA of functional connectivity"),
+    "linear_snps": ("Linear SNPs", "ridge CCA of components of genotype dosages"),
+    "polygenic_scores": ("Polygenic scores", "ridge CCA of a table of scores"),
     "confounds_only": ("Confounds only", "a tower that sees nothing but confounds"),
+    "chance": ("Chance", "all similarities alike"),
     "oracle": ("Oracle", "reads the generator's true genetic scores"),
 }
 VARIABLES = {"mean_fd": "head motion", "ancestry": "ancestry cluster"}
