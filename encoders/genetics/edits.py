@@ -14,7 +14,7 @@ Glossary: a position is 0-based and counted from the start of the stretch that i
 import re
 from dataclasses import dataclass
 
-_BASES = re.compile(r"[ACGTN]+", re.IGNORECASE)
+_BASES = re.compile(r"[ACGTNRYSWKMBDHV]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
