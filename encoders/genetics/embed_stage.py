@@ -12,6 +12,7 @@ from encoders.cohort import Cohort
 from encoders.cohort.splits import Split
 from encoders.genetics.batches import workers_of
 from encoders.genetics.cache import VectorCache
+from encoders.genetics.common_people import near_misses
 from encoders.genetics.config import EmbedGenome
 from encoders.genetics.embed import Embedded, embed_units
 from encoders.genetics.encoder_choice import find_model, load_encoder
@@ -289,7 +290,12 @@ def _part_summary(
 
 
 def _list_unused(genomes: Genomes, path: Path) -> None:
-    rows = [f"{name}\tin the table of people, not among the variants" for name in genomes.without_genome]
+    near = near_misses(genomes.without_genome, genomes.without_row)
+    rows = [
+        f"{name}\tin the table of people, not among the variants"
+        + (f", where there is {near[name]!r}" if name in near else "")
+        for name in genomes.without_genome
+    ]
     rows += [f"{name}\tamong the variants, not in the table of people" for name in genomes.without_row]
     write_text(path, "\n".join(["participant_id\tfound", *rows]) + "\n", mode=PRIVATE)
 

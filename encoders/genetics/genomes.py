@@ -1,6 +1,5 @@
 """Everyone's haplotypes in all windows: the plan of a run, known before any sequence is embedded."""
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from encoders.cohort import Cohort
 from encoders.genetics.build_check import check_build, ref_differs
+from encoders.genetics.common_people import near_misses, nobody_in_common
 from encoders.genetics.config import EmbedGenome
 from encoders.genetics.contigs import build_of, canonical
 from encoders.genetics.dosage_windows import dosage_window
@@ -22,7 +22,7 @@ from encoders.genetics.missing_calls import missing_shares
 from encoders.genetics.ploidy import SEX_CHROMOSOMES, Ploidy, diploid_everywhere, read_ploidy
 from encoders.genetics.reference import Reference, some
 from encoders.genetics.unphased import refuse_iupac
-from encoders.genetics.variant_source import VariantSource, open_variants
+from encoders.genetics.variant_source import open_variants
 from encoders.genetics.window_choice import WindowChoice, choose_windows, read_names
 from encoders.genetics.windows import Window, place_windows
 from encoders.runs.errors import InputError
@@ -74,6 +74,7 @@ class Genomes:
             "people": len(self.people),
             "people_in_table_without_genome": len(self.without_genome),
             "people_with_genome_not_in_table": len(self.without_row),
+            "of_these_with_nearly_the_same_id": len(near_misses(self.without_genome, self.without_row)),
             "windows": len(self.windows),
             "windows_clipped_at_the_end_of_a_contig": some(clipped) if clipped else 0,
             "windows_clipped_at_the_start_of_a_contig": some(early) if early else 0,
@@ -154,7 +155,12 @@ def read_genomes(
         known = set(vcf.samples)
         kept = [name for name in people if name in known]
         if not kept:
-            raise _nobody(people, vcf)
+            raise nobody_in_common(
+                people,
+                vcf.samples,
+                f"samples of {vcf.path}",
+                "rename one side, e.g. with bcftools reheader --samples",
+            )
         builds = check_build(vcf, fasta, [window.contig for window in placed])
         if build == "auto":
             build = build_of(fasta.lengths) or build_of(vcf.lengths) or ""
@@ -276,21 +282,6 @@ def _rules(
             "heterozygous": ploidy.heterozygotes,
         }
     return rules
-
-
-def _nobody(people: list[str], vcf: VariantSource) -> InputError:
-    near = [
-        f"{name!r} and {match[0]!r}"
-        for name in people[:50]
-        if (match := difflib.get_close_matches(name, vcf.samples, n=1, cutoff=0.5))
-    ]
-    hint = f"near misses: {'; '.join(near[:3])}; " if near else ""
-    return InputError(
-        f"none of the {len(people)} people of the table is among the {len(vcf.samples)} samples of {vcf.path} "
-        f"(table: {some(people, 2)}; samples: {some(vcf.samples, 2)}; {hint}ids are compared letter by letter); "
-        f"rename one side, e.g. with bcftools reheader --samples",
-        code="E_SAMPLE",
-    )
 
 
 def _refuse_degenerate(windows: list[WindowHaplotypes], path: Path) -> None:

@@ -132,16 +132,21 @@ def test_a_model_by_folder_and_an_incomplete_one(study, run, tmp_path):
 def test_people_in_one_place_only_are_counted_and_listed(study, run):
     table = study / "raw" / "participants.tsv"
     lines = table.read_text().splitlines()
-    table.write_text("\n".join([*lines[:-2], "sub-9999"]) + "\n")
+    nearly = lines[-1].split("\t")[0].replace("sub-", "sub-0")
+    table.write_text("\n".join([*lines[:-2], "sub-9999", nearly]) + "\n")
     code, out, _ = run()
     assert code == 0
     assert "people: 10" in out
-    assert "people in table without genome: 1" in out
+    assert "people in table without genome: 2" in out
     assert "people with genome not in table: 2" in out
+    assert "of these with nearly the same id: 1" in out
     listed = (study / "private" / "genome_people.tsv").read_text().splitlines()
     assert listed[0] == "participant_id\tfound"
     assert listed[1] == "sub-9999\tin the table of people, not among the variants"
-    assert len(listed) == 4
+    assert listed[2].startswith(
+        f"{nearly}\tin the table of people, not among the variants, where there is 'sub-"
+    )
+    assert len(listed) == 5
 
 
 def variants(study, edit, *, keep_index=False):
