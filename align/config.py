@@ -7,7 +7,7 @@ from typing import Literal
 
 from encoders.cohort.config import DEFAULT_TERMS
 from encoders.runs.errors import InputError
-from encoders.runs.study import DEMO
+from encoders.runs.study import DEMO, name_in_a_sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,13 @@ class Align:
         brain: Brain vectors; default: vectors/brain.safetensors of the study.
         genetics: Genome vectors; default: vectors/genetics.safetensors of the study.
         files: Modality -> file of its vectors, where they lie elsewhere, e.g. --files.polygenic=scores.safetensors.
+        name: A run folder of its own, runs/align_NAME; in a sweep W&B's name of the run. The index that retrieve asks is
+            that of the run without a name.
+        fold: Instead of the hold-out people, hold out this fold of the split file (0, 1, ...), or `all` folds one
+            after another. `{fold}` in a path of vectors is replaced: encoders must not have seen the fold either.
+        seeds: Train once with each of these seeds, each in a run folder of its own, and report mean and standard
+            deviation; empty: once, with `seed`.
+        kinds: Which models: "adjusted" (for confounds) and "raw". Evaluation needs both; a sweep one.
         projector: The projectors.
         confounds: Columns taken out of the inputs and of the aligned vectors of the adjusted model; `a^2` and
             `a:b` are squares and interactions. Columns that the table lacks are named in the report.
@@ -80,6 +87,10 @@ class Align:
     brain: Path | None = None
     genetics: Path | None = None
     files: dict[str, Path] = field(default_factory=dict)
+    name: str = field(default_factory=name_in_a_sweep)
+    fold: int | Literal["all"] | None = None
+    seeds: list[int] = field(default_factory=list)
+    kinds: list[Literal["raw", "adjusted"]] = field(default_factory=lambda: ["raw", "adjusted"])
     projector: ProjectorConfig = field(default_factory=ProjectorConfig)
     confounds: list[str] = field(default_factory=lambda: list(DEFAULT_TERMS))
     loss: Literal["clip", "siglip"] = "clip"
@@ -104,6 +115,8 @@ class Align:
     def __post_init__(self) -> None:
         if len(self.modalities) < 2 or len(set(self.modalities)) < len(self.modalities):
             raise InputError(f"--modalities={self.modalities}; two or more different names were wanted")
+        if not self.kinds:
+            raise InputError("--kinds is empty; raw, adjusted or both were wanted")
         if bad := [m for m in self.modalities if not re.fullmatch(r"[a-z][a-z0-9_]*", m)]:
             raise InputError(f"--modalities: {bad[0]!r}; small letters, digits and _ were wanted")
         if self.loss_chunk < 0:

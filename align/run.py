@@ -25,7 +25,6 @@ from encoders.vectors import SubjectVectors
 
 ALIGNED, ALIGNED_FORMAT = "neurohelix.aligned", 2
 MODEL, MODEL_FORMAT = "neurohelix.alignment", 2
-KINDS = ("raw", "adjusted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,8 @@ class Aligned:
         vectors: `brain_raw`, `genetics_raw`, `brain_adjusted`, ...: unit rows in the order of the split, NaN where a
             person lacks the modality.
         confounds: What is to be told about the confounds.
-        validation: Kind -> matched 2AFC of validation people, of the best epoch.
+        validation: Kind -> matched 2AFC of validation people (pairs of modalities and directions averaged), at the best
+            epoch.
     """
 
     vectors: dict[str, Float32[np.ndarray, "S O"]]
@@ -73,7 +73,7 @@ def align_study(
     aligned: dict[str, Float32[np.ndarray, "S O"]] = {}
     validation: dict[str, float] = {}
     told: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in config.kinds:
         data = {m: vectors[m].select(present[m]) for m in vectors}
         train = {m: _train_rows(joined, m, present[m]) for m in vectors}
         residualizers: dict[str, Residualizer] = {}
@@ -87,7 +87,7 @@ def align_study(
         seen = replace(joined, values={m: _rows_of(joined, m, present[m], data[m]) for m in vectors})
         inputs = scaled(seen, config)
         model, validation[kind] = train_alignment(
-            inputs, seen, config, name=kind, folder=folder / kind, accelerator=accelerator
+            inputs, joined, config, name=kind, folder=folder / kind, accelerator=accelerator
         )
         whole = Inputs(
             values={m: inputs.whiteners[m].transform(data[m]) for m in vectors}, whiteners=inputs.whiteners

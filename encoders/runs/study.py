@@ -4,6 +4,7 @@ Every file that one stage hands to another has a name in `ARTIFACTS`, with the c
 so that a stage that misses its input can say what to run.
 """
 
+import os
 from pathlib import Path
 
 from encoders.runs.errors import InputError
@@ -33,6 +34,11 @@ ARTIFACTS = {
     "evaluation": ("runs/evaluate/evaluation.json", "python scripts/evaluate.py"),
     "report": ("reports/report.html", "python scripts/report.py"),
 }
+
+
+def name_in_a_sweep() -> str:
+    """The id that a W&B agent gives a run: each run of a sweep needs a folder of its own. "" outside a sweep."""
+    return os.environ.get("WANDB_RUN_ID", "") if os.environ.get("WANDB_SWEEP_ID") else ""
 
 
 class Study:

@@ -25,6 +25,8 @@ def cluster_weights(families: Sequence[str], num: int, rng: np.random.Generator)
 
 def percentile_interval(values: Float[np.ndarray, " B"], *, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of bootstrap values; NaN values (empty resamples) are left out."""
+    if not len(values):
+        return float("nan"), float("nan")
     tail = (1 - level) / 2 * 100
     low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)

@@ -11,7 +11,6 @@ from align.index import build_index, open_index, query
 from encoders.runs import InputError, load_json, save_json, save_tensors
 from encoders.runs.artifact import file_sha256, load_tensors
 
-
 ENTRIES = ("brain_raw", "genetics_raw", "brain_adjusted", "genetics_adjusted")
 
 

@@ -203,3 +203,37 @@ def test_no_script_imports_torch_to_show_its_help():
     names = [path.stem for path in SCRIPTS.glob("*.py") if path.stem != "__init__"]
     assert len(names) >= 11
     assert run("-c", code, *names).stdout.strip() == "[]"
+
+
+def test_a_third_modality_several_seeds_and_a_way_out(chain, capsys):
+    from scripts.align import main as align
+    from scripts.export import main as export
+    from scripts.import_vectors import main as import_vectors
+
+    study, _ = chain
+    genome = SubjectVectors.load(study.path("genetics"))
+    table = study.folder / "scores.csv"
+    rows = [f"{i},{v[0]:.5f},{v[1]:.5f}" for i, v in zip(genome.ids[3:], genome.values[3:], strict=True)]
+    table.write_text("\n".join(["eid,prs_0,prs_1", *rows]) + "\n")
+    here = f"--study={study.folder}"
+    assert import_vectors([here, f"--table={table}", "--name=scores", "--trained_on=nobody"]) == 0
+    settings = f"--config={REPOSITORY / 'configs' / 'tiny' / 'align.yaml'}"
+    three = [here, settings, "--modalities=[brain,genetics,scores]", "--name=three"]
+    assert align([*three, "--seeds=[0,1]"]) == 0
+    out = capsys.readouterr().out
+    assert "align: 2 runs, mean ± standard deviation" in out and "over 2 runs" in out
+    both = [
+        load_tensors(
+            study.run_folder(f"align_three_seed-{s}") / "aligned.safetensors", "neurohelix.aligned", 2
+        )
+        for s in (0, 1)
+    ]
+    assert both[0][1]["modalities"] == ["brain", "genetics", "scores"]
+    vectors = [one["scores_adjusted"] for one, _ in both]
+    assert (
+        vectors[0].shape == vectors[1].shape
+        and not (vectors[0] == vectors[1])[~(vectors[0] != vectors[0])].all()
+    )
+    assert sum((v != v).all(axis=1).sum() for v in vectors[:1]) == 3  # people without scores
+    assert export([here, "--folds=[train,val,test]"]) == 0
+    assert "circular" in capsys.readouterr().out

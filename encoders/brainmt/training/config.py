@@ -8,14 +8,9 @@ from typing import Literal
 
 from encoders.brainmt.model_config import BrainMTConfig
 from encoders.runs.errors import InputError
-from encoders.runs.study import DEMO, Study
+from encoders.runs.study import DEMO, Study, name_in_a_sweep
 
 FROM_SCRATCH, FROM_WEIGHTS = 1.0, 0.75  # layer_decay where none is given; 0.75 from scratch starves the stem
-
-
-def _name_in_a_sweep() -> str:
-    """The id that a W&B agent gives a run: each run of a sweep needs a folder of its own."""
-    return os.environ.get("WANDB_RUN_ID", "") if os.environ.get("WANDB_SWEEP_ID") else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +71,7 @@ class PretrainBrainMT:
     store: Path | None = None
     splits: Path | None = None
     participants: Path | None = None
-    name: str = field(default_factory=_name_in_a_sweep)
+    name: str = field(default_factory=name_in_a_sweep)
     fold: int | Literal["all"] | None = None
     targets: list[str] = field(default_factory=lambda: ["trait_*"])
     task: Literal["regression", "classification"] = "regression"
