@@ -236,11 +236,8 @@ def _open(path: Path, link: Path) -> "BgenReader":
         raise InputError(
             f"{path} cannot be read ({cause}); copy or export it again", code="E_BGEN"
         ) from cause
-    if file.header.layout != 2:
-        raise InputError(
-            f"{path} is a BGEN of version 1.{file.header.layout}, which holds no phase; export version 1.2",
-            code="E_BGEN",
-        )
+    if not file.header.nvariants:
+        raise InputError(f"{path} holds no records; genotypes were wanted", code="E_BGEN")
     return file
 
 

@@ -147,8 +147,10 @@ def _files(path: Path) -> list[Path]:
         # gene windows share the suffix of PLINK's genotypes, which never come without their tables
         found = [file for file in found if file.suffix != ".bed" or file.with_suffix(".bim").is_file()]
         if not found:
+            plain = [file.name for file in path.glob("*.vcf")]
+            hint = f"compress {plain[0]} with: bgzip {plain[0]}" if plain else "pass one that does"
             raise InputError(
-                f"the folder {path} holds no files of variants ({', '.join(SUFFIXES)}); pass one that does",
+                f"the folder {path} holds no files of variants ({', '.join(SUFFIXES)}); {hint}",
                 code="E_VARIANTS",
             )
         return found
@@ -171,6 +173,15 @@ def _genotypes_beside(path: Path) -> Path:
             file = Path(str(path).removesuffix(table) + genotypes)
             if file.is_file():
                 return file
+            raise InputError(
+                f"{path} is a table that lies beside genotypes, but there is no {file.name}; pass the genotypes",
+                code="E_VARIANTS",
+            )
+    if path.name.endswith(INDEXES):
+        raise InputError(
+            f"{path} is an index; pass the file of variants that it belongs to ({path.stem})",
+            code="E_VARIANTS",
+        )
     return path
 
 

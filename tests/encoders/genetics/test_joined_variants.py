@@ -152,3 +152,19 @@ def test_every_reader_knows_where_its_records_end(files):
     pysam.bcftools.view("-Ob", "-o", str(bcf), str(one), catch_stdout=False)
     with open_variants(bcf) as source:
         assert source.extent("chr1") == (start, end)
+
+
+def test_what_lies_beside_variants_is_told_apart_from_them(files, tmp_path):
+    for name, message in (
+        ("c.pvar", "is a table that lies beside genotypes, but there is no c.pgen"),
+        ("c.sample", "no c.bgen"),
+        ("c.vcf.gz.tbi", r"is an index; pass the file of variants that it belongs to \(c.vcf.gz\)"),
+    ):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(InputError, match=f"E_VARIANTS: .*{message}"):
+            open_variants(tmp_path / name)
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    (folder / "a.vcf").write_text("##fileformat=VCFv4.2")
+    with pytest.raises(InputError, match="E_VARIANTS: .*compress a.vcf with: bgzip a.vcf"):
+        open_variants(folder)

@@ -360,6 +360,19 @@ def test_bgen_probabilities_become_expected_copies_and_uncertain_alleles_are_mis
         assert source.fetch("chr7", 29, 40, ["a", "b"]).calls.tolist() == [[[0, -1], [1, -1]]]
 
 
+def test_the_first_version_of_bgen_holds_dosages_only(files, fasta):
+    path = files.folder / "old.bgen"
+    with BgenWriter(str(path), 3, layout=1, compression="zlib") as out:
+        genotypes = np.asarray([[1, 0, 0], [0, 0.5, 0.5], [0, 0, 0]], float)
+        out.add_variant("v", "r", "07", 21, [BASES[20], OTHER[BASES[20]]], genotypes)
+    path.with_suffix(".sample").write_text("ID_1 ID_2 missing\n0 0 0\na a 0\nb b 0\nc c 0\n")
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        found = source.dosages(source.find("chr7", "w"), 0, 400, ["a", "b", "c"])
+        np.testing.assert_allclose(found.values, [[0, 1.5, np.nan]], atol=1e-3)
+        with pytest.raises(InputError, match="E_UNPHASED"):
+            source.fetch("07", 0, 400, ["a"])
+
+
 def test_names_of_people_come_from_the_sample_file_where_the_bgen_has_none(files, fasta):
     path = write(files, _cohort(), "bgen", named=False)
     with pytest.raises(InputError, match=r"E_SAMPLE: .*names of its 6 people.*cohort.sample"):
@@ -495,7 +508,11 @@ def test_damaged_files_are_one_sentence_in_every_format(files, fasta, form, code
         assert "\n" not in str(caught.value)
 
 
-def test_files_without_people(files):
+def test_files_without_people_or_records(files):
+    with BgenWriter(str(files.folder / "none.bgen"), 2, samples=["a", "b"]):
+        pass
+    with pytest.raises(InputError, match="E_BGEN: .*holds no records"):
+        open_variants(files.folder / "none.bgen")
     with pytest.raises(InputError, match="E_VCF: .*no people"):
         open_variants(files.vcf([("chr7", 10, "A", "C", [])], samples=()))
     path = write(files, _cohort(), "pgen")
