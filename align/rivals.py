@@ -10,7 +10,6 @@ Glossary: N evaluated people · S people with both modalities · C confound colu
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +18,7 @@ from align.baselines import pls_similarity, ridge_cca_similarity
 from align.galleries import everyone
 from align.pairs import Pairs, check_leakage
 from align.retrieval import DIRECTIONS
+from align.rival_files import FROM_FILES
 from encoders.cohort import ConfoundDesign, Residualizer, Split
 from encoders.vectors import SubjectVectors
 
@@ -31,13 +31,6 @@ FEWEST = (
     20  # training people with a rival's vectors, and 2 for each other fold; with fewer it is told, not fitted
 )
 MOST_TO_CHOOSE_ON = 1000  # validation people, drawn at random
-# name of the rival -> (file of its vectors below the study, the modality that they stand for)
-FROM_FILES = {
-    "static_brain": ("vectors/brain_static.safetensors", "brain"),
-    "connectome": ("vectors/brain_connectome.safetensors", "brain"),
-    "linear_snps": ("vectors/snps.safetensors", "genetics"),
-    "polygenic_scores": ("vectors/polygenic.safetensors", "genetics"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +61,6 @@ class Field:
     unfitted: dict[str, str]
 
 
-def vector_files(folder: Path, modalities: tuple[str, str]) -> dict[str, Path]:
-    """Files of rivals' vectors that lie in a study, for the two modalities that are evaluated."""
-    files = {name: folder / file for name, (file, of) in FROM_FILES.items() if of in modalities}
-    return {name: path for name, path in files.items() if path.exists()}
-
-
 def line_up(
     pairs: Pairs,
     confound_terms: list[str],
@@ -87,7 +74,7 @@ def line_up(
     Args:
         pairs: People with both modalities.
         confound_terms: Terms of the confound design of the adjusted models.
-        extra: Name in `FROM_FILES` -> vectors that stand for one of the modalities.
+        extra: Name in `rival_files.FROM_FILES` -> vectors that stand for one of the modalities.
         split: To refuse vectors whose encoder has seen held-out people; None if there are no such vectors.
         modalities: Names of the pair's two sides.
 

@@ -13,7 +13,8 @@ from align.galleries import everyone
 from align.pairs import join
 from align.report_rivals import paired_rows, rival_sentences
 from align.retrieval import DIRECTIONS, auc2afc, compare, mean
-from align.rivals import FROM_FILES, line_up, vector_files
+from align.rival_files import FROM_FILES, vector_files
+from align.rivals import line_up
 from encoders.cohort import Cohort, groups_of, make_split
 from encoders.cohort.config import DEFAULT_TERMS
 from encoders.cohort.synthetic import SyntheticCohort, vector_cohort
