@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Int8
 
 from encoders.genetics.edits import apply_edits, edit_of
-from encoders.genetics.haplotypes import DistinctSequences, RefCheck, WindowHaplotypes, usable_rows
+from encoders.genetics.haplotypes import DistinctSequences, WindowHaplotypes
+from encoders.genetics.ref_check import RefCheck, usable_rows
 from encoders.genetics.reference import Reference
 from encoders.genetics.variant_source import VariantSource
 from encoders.genetics.windows import Window
@@ -49,6 +50,7 @@ def dosage_window(
     places = list(zip(found.positions, (ref for ref, _ in found.alleles), strict=True))
     usable = usable_rows(places, window, reference, check, counts)
     written = reference.spelled(window.contig, window.start, window.end)
+    capitals = written.upper()
     distinct = DistinctSequences(window, written)
     columns = [np.zeros(len(people), np.float32)]
     absent = np.zeros(len(people), bool) if copies is None else copies == 0
@@ -65,7 +67,7 @@ def dosage_window(
                 counts["calls_of_symbolic_alleles_skipped"] += round(float(values.sum()))
                 skipped.append(f"{window.contig}:{found.positions[r] + 1} {'>'.join(found.alleles[r])}")
             continue
-        edited = apply_edits(written, [(found.positions[r] - window.start, edit)])
+        edited = apply_edits(written, [(found.positions[r] - window.start, edit)], capitals=capitals)
         counts["calls_cut_at_window_start"] += edited.cut * int((values > 0).sum())
         row = distinct.add(edited)
         if row == len(columns):

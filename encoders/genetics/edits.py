@@ -90,13 +90,15 @@ def missing_edit(alleles: tuple[str, ...]) -> Edit:
     return Edit(span=span, bases="N" * span, anchored=False)
 
 
-def apply_edits(reference: str, edits: list[tuple[int, Edit]]) -> Edited:
+def apply_edits(reference: str, edits: list[tuple[int, Edit]], *, capitals: str | None = None) -> Edited:
     """Write edits into a stretch of the reference, in the given order.
 
     Args:
         reference: Bases as the FASTA file spells them: small letters matter in one case (see above).
         edits: (position, edit), in file order.
+        capitals: ``reference`` in capitals, for callers who edit one stretch many times.
     """
+    capitals = reference.upper() if capitals is None else capitals
     parts: list[str] = []
     pieces: list[tuple[int, int, int, int]] = []
     done = written = 0  # next base of the reference that is not written yet; bases written
@@ -121,17 +123,15 @@ def apply_edits(reference: str, edits: list[tuple[int, Edit]]) -> Edited:
             bases = bases[1:]  # its first base is the other edit's, which may have changed it
             at, span = at + 1, span - 1
         else:
-            parts.append(reference[done:at])
+            parts.append(capitals[done:at])
             written += at - done
             small = reference[at].islower()
         parts.append(bases)
         pieces.append((at, span, written, len(bases)))
         written += len(bases)
         done = at + span
-    parts.append(reference[done:])
-    return Edited(
-        bases="".join(parts).upper(), pieces=pieces, overlapping=overlapping, cut=cut, undone=undone
-    )
+    parts.append(capitals[done:])
+    return Edited(bases="".join(parts), pieces=pieces, overlapping=overlapping, cut=cut, undone=undone)
 
 
 def _overwrite_last(parts: list[str], base: str) -> bool:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Int8, Int16, Int32
 from encoders.genetics.edits import Edited, apply_edits, edit_of, missing_edit
 from encoders.genetics.ploidy import single_copies
 from encoders.genetics.records import MISSING, Records
+from encoders.genetics.ref_check import RefCheck, short, usable_rows
 from encoders.genetics.reference import Reference
 from encoders.genetics.unphased import settle_phase
 from encoders.genetics.variant_source import VariantSource
@@ -86,19 +87,6 @@ class WindowHaplotypes:
         return bool(self.kinds.max(initial=0))
 
 
-@dataclass(kw_only=True)
-class RefCheck:
-    """Comparison of REF with the reference genome over all windows of a run.
-
-    Args:
-        checked: Records compared.
-        wrong: "contig:position VCF REF, FASTA bases" of those that differ.
-    """
-
-    checked: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-
 def window_haplotypes(
     window: Window,
     reference: Reference,
@@ -138,19 +126,23 @@ def window_haplotypes(
     usable = usable_rows(places, window, reference, check, counts)
     calls = records.calls if len(usable) == len(records) else records.calls[usable]
     edits, calls, skipped = _edits(records, usable, calls, window, counts)
-    absent = calls == MISSING
-    per_person = absent.sum(axis=(0, 2), dtype=np.int32)
+    per_person = _missing_per_person(calls)
     counts["missing_calls"] += int(per_person.sum())
-    counts["haploid_calls"] += int(records.haploid[usable].sum())
+    haploid = np.zeros(len(people), bool)
+    if records.haploid.any():
+        haploid = _coded_haploid(records, usable)
+        counts["haploid_calls"] += int(records.haploid[usable].sum())
     if missing == "reference" and counts["missing_calls"]:
-        calls = np.where(absent, np.int16(0), calls)
+        calls = np.where(calls == MISSING, np.int16(0), calls)
 
     written = reference.spelled(window.contig, window.start, window.end)
+    capitals = written.upper()
     distinct = DistinctSequences(window, written)
     rows, kinds, carriers = distinct_columns(calls)
     which = np.empty(len(kinds), np.int32)
     for kind, (chosen, alleles) in enumerate(kinds):
-        edited = apply_edits(written, [edits[r][a] for r, a in zip(chosen, alleles, strict=True)])
+        of_kind = [edits[r][a] for r, a in zip(chosen, alleles, strict=True)]
+        edited = apply_edits(written, of_kind, capitals=capitals)
         counts["calls_overlapping_skipped"] += edited.overlapping * carriers[kind]
         counts["calls_cut_at_window_start"] += edited.cut * carriers[kind]
         counts["calls_undone_by_an_insertion"] += edited.undone * carriers[kind]
@@ -162,7 +154,7 @@ def window_haplotypes(
         focus=distinct.focus,
         index=which[rows].reshape(-1, 2),
         counts=counts,
-        haploid=(copies == 1) | _coded_haploid(records, usable),
+        haploid=(copies == 1) | haploid,
         absent=copies == 0,
         missing=per_person,
         calls=calls.size,
@@ -221,35 +213,6 @@ def tie_rate(kinds: Int32[np.ndarray, " S"]) -> float:
     return float(shared.mean())
 
 
-def usable_rows(
-    places: list[tuple[int, str]],
-    window: Window,
-    reference: Reference,
-    check: RefCheck,
-    counts: Counter[str],
-) -> list[int]:
-    """Which records, given as (position, REF), lie on the reference and agree with it; the others are counted."""
-    counts.update(records=len(places), records_outside_fasta=0, calls_of_symbolic_alleles_skipped=0)
-    if not places:
-        return []
-    first = min(position for position, _ in places)
-    last = max(position + len(ref) for position, ref in places)
-    bases = reference.fetch(window.contig, first, last)
-    length = reference.lengths[window.contig]
-    usable = []
-    for row, (position, ref) in enumerate(places):
-        if position + len(ref) > length:
-            counts["records_outside_fasta"] += 1
-            continue
-        check.checked += 1
-        there = bases[position - first : position - first + len(ref)]
-        if there != ref.upper():
-            check.wrong.append(f"{window.contig}:{position + 1} {_short(ref.upper())}, FASTA {_short(there)}")
-            continue
-        usable.append(row)
-    return usable
-
-
 def distinct_columns(
     calls: Int16[np.ndarray, "R S 2"],
 ) -> tuple[Int32[np.ndarray, " H"], list[tuple[list[int], list[int]]], list[int]]:
@@ -292,10 +255,21 @@ def _edits(
                     calls, copied = calls.copy(), True
                 calls[row][carried] = 0
                 counts["calls_of_symbolic_alleles_skipped"] += int(carried.sum())
-                skipped.append(f"{window.contig}:{records.positions[r] + 1} {_short(names[0])}>{name}")
+                skipped.append(f"{window.contig}:{records.positions[r] + 1} {short(names[0])}>{name}")
         of_record.append((at, missing_edit(names)))  # MISSING is -1
         edits.append(of_record)
     return edits, calls, skipped
+
+
+def _missing_per_person(calls: Int16[np.ndarray, "R S 2"]) -> Int32[np.ndarray, " S"]:
+    """Missing calls of each person; quick where there are few, as in most files."""
+    number = np.zeros(calls.shape[1], np.int32)
+    if calls.min(initial=0) > MISSING:
+        return number
+    for row in calls:
+        if row.min() == MISSING:
+            number += (row == MISSING).sum(axis=1, dtype=np.int32)
+    return number
 
 
 def _coded_haploid(records: Records, usable: list[int]) -> Bool[np.ndarray, " S"]:
@@ -303,7 +277,3 @@ def _coded_haploid(records: Records, usable: list[int]) -> Bool[np.ndarray, " S"
     calls, haploid = records.calls[usable], records.haploid[usable]
     known = (calls != MISSING).all(axis=2)
     return haploid.any(axis=0) & (haploid | ~known).all(axis=0)
-
-
-def _short(bases: str) -> str:
-    return bases if len(bases) <= 12 else f"{bases[:12]}... ({len(bases)} bases)"

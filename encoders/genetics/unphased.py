@@ -81,10 +81,9 @@ def of_several_sets(records: Records) -> Bool[np.ndarray, "R S"]:
 
     A phased genotype without a set counts as one of its own: the rest of the file's.
     """
-    het = records.calls[:, :, 0] != records.calls[:, :, 1]
     if records.phase_sets is None or not len(records):
-        return np.zeros_like(het)
-    phased = het & ~records.unphased
+        return np.zeros_like(records.unphased)
+    phased = (records.calls[:, :, 0] != records.calls[:, :, 1]) & ~records.unphased
     sets = records.phase_sets.astype(np.int64)
     largest = np.where(phased, sets, np.iinfo(np.int64).min).max(axis=0)
     smallest = np.where(phased, sets, np.iinfo(np.int64).max).min(axis=0)

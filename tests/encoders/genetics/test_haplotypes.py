@@ -264,3 +264,61 @@ def test_520_people_and_6_windows_take_well_under_a_second(files):
         )
         assert 5 <= len(built.sequences) <= 11  # at most the founders and the reference
     assert time.perf_counter() - start < 2  # 0.1 s alone; other tests may run beside
+
+
+FOCUS = [
+    ("chr1", 3, "G", "GTT", ["1|0", "0|0", "0|0"]),  # before the focus: moves it
+    ("chr1", 6, "CGT", "C", ["0|1", "0|0", "0|0"]),  # takes away its first two bases
+    ("chr1", 8, "T", "TCC", ["0|0", "1|0", "0|0"]),  # inside
+    ("chr1", 11, "G", "GAA", ["0|0", "0|1", "0|0"]),  # behind its last base: belongs to it
+    ("chr1", 14, "C", "T", ["0|0", "0|0", "1|0"]),  # after it
+    ("chr1", 6, "CGTACG", "C", ["0|0", "0|0", "0|1"]),  # takes all of it away
+]
+
+
+@pytest.mark.parametrize("strand", ["+", "-"])
+def test_the_focus_follows_the_edits(files, strand):
+    bases = "ACGTACGTACGTACGTACGT"
+    vcf = files.vcf(sorted(FOCUS, key=lambda r: r[1]), samples=PEOPLE)
+    window = Window(name="w", contig="chr1", start=1, end=19, focus=(6, 11), strand=strand)
+    built, _ = build(files.fasta({"chr1": bases}), vcf, window)
+    stretches = [s[start:end] for s, (start, end) in zip(built.sequences, built.focus, strict=True)]
+    carried = [[stretches[k] for k in pair] for pair in built.index]
+    expected = [["GTACG", "ACG"], ["GTCCACG", "GTACGAA"], ["GTACG", ""]]
+    if strand == "-":
+        expected = [[reverse_complement(bases) for bases in pair] for pair in expected]
+    assert carried == expected
+    assert stretches[0] == expected[0][0]
+
+
+def test_equal_bases_with_different_foci_are_different_sequences(files):
+    """AA -> A at either base of a pair gives the same bases, but only one of the two lies in the focus."""
+    fasta = files.fasta({"chr1": "CGTAAAAGCT"})
+    vcf = files.vcf(
+        [("chr1", 3, "TA", "T", ["1|0", "0|0", "0|0"]), ("chr1", 6, "AA", "A", ["0|1", "0|0", "0|0"])],
+        samples=PEOPLE,
+    )
+    window = Window(name="w", contig="chr1", start=0, end=10, focus=(3, 5))
+    built, _ = build(fasta, vcf, window)
+    assert built.sequences == ["CGTAAAAGCT", "CGTAAAGCT", "CGTAAAGCT"]
+    assert built.focus == [(3, 5), (3, 4), (3, 5)]
+    assert len(build(fasta, vcf, Window(name="w", contig="chr1", start=0, end=10))[0].sequences) == 2
+
+
+def test_a_haplotype_of_which_nothing_is_left_is_empty_and_counted(files):
+    vcf = files.vcf([("chr1", 2, "CGTACGTA", "C", ["1|0", "0|0", "0|1"])], samples=PEOPLE)
+    built, _ = build(
+        files.fasta({"chr1": "ACGTACGTAC"}), vcf, Window(name="w", contig="chr1", start=4, end=8)
+    )
+    assert built.sequences == ["ACGT", ""]
+    assert built.counts["haplotypes_wholly_deleted"] == 2
+
+
+def test_records_with_symbolic_alleles_are_listed(files):
+    records = [("chr1", 2, "C", "<DEL>,T", ["1|2", "0|0", "0|0"]), ("chr1", 4, "T", "*", ["0|0"] * 3)]
+    built, _ = build(
+        files.fasta({"chr1": "ACGTACGTAC"}),
+        files.vcf(records, samples=PEOPLE),
+        Window(name="w", contig="chr1", start=0, end=10),
+    )
+    assert built.skipped == ["chr1:2 C><DEL>"]  # nobody carries the other
