@@ -144,6 +144,10 @@ class Evaluate:
         study: Study folder.
         permutations: Permuted pairings behind each p-value.
         bootstraps: Resamples of families behind each 95 % interval.
+        phenotypes: Columns of the table of people to predict from brain, genes and both, by linear models and gradient
+            boosting; default: the traits of a synthetic cohort, by linear models, and none otherwise.
+        gate_cca_p: The escalation gate asks for a p-value of CCA's first mode below this; it never stops anything.
+        gate_fusion_gain: And for a gain in AUROC of brain and genes together above this (0.05: five points).
         seed: Seed of permutations and resamples.
         redo: Discard an earlier evaluation made with other options.
     """
@@ -151,5 +155,8 @@ class Evaluate:
     study: Path = DEMO
     permutations: int = 1000
     bootstraps: int = 1000
+    phenotypes: list[str] | None = None
+    gate_cca_p: float = 0.001
+    gate_fusion_gain: float = 0.05
     seed: int = 0
     redo: bool = False

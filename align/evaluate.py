@@ -71,6 +71,7 @@ def evaluate(
     config: Evaluate,
     rival_vectors: Mapping[str, SubjectVectors] | None = None,
     split: Split | None = None,
+    modalities: tuple[str, str] = ("brain", "genetics"),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score held-out people.
 
@@ -82,6 +83,7 @@ def evaluate(
         config: Numbers of permutations and resamples, seed.
         rival_vectors: Of the rivals in `rivals.FROM_FILES` that the study has.
         split: Needed with ``rival_vectors``.
+        modalities: Names of the pair's two sides.
 
     Returns:
         The evaluation as JSON values, and the arrays behind the figures.
@@ -93,7 +95,7 @@ def evaluate(
     galleries = {name: _score(similarities[name], where, name, config, only_auc=False) for name in GALLERIES}
     galleries["matched"]["variables"] = list(where.galleries["matched"].variables)
 
-    field = line_up(pairs, confound_terms, rival_vectors, split=split)
+    field = line_up(pairs, confound_terms, rival_vectors, split=split, modalities=modalities)
     models, paired = {"neurohelix": _aucs(galleries)}, {}
     for name, rival in field.rivals.items():
         part = where.of(rival.rows)

@@ -41,11 +41,12 @@ def gate(
         least_gain: The gain in AUROC must be above it (0.05 is five points of a hundred).
     """
     p = linear["cca"]["p"][0] if "cca" in linear else None
+    fewest = 1 / (1 + linear["cca"]["permutations"]) if p is not None else 0.0
     gains = [told["fusion_gain_auroc"] for told in phenotypes.values() if "fusion_gain_auroc" in told]
     gains = [gain for gain in gains if math.isfinite(gain)]
     gain = sum(gains) / len(gains) if gains else None
     parts = [
-        (None if p is None else p < most_p, _p_words(p, most_p)),
+        (None if p is None or most_p <= p <= fewest else p < most_p, _p_words(p, most_p, fewest)),
         (None if gain is None else gain > least_gain, _gain_words(gain, len(gains), least_gain)),
     ]
     held = [part for part, _ in parts]
@@ -60,10 +61,12 @@ def gate(
     )
 
 
-def _p_words(p: float | None, most: float) -> str:
+def _p_words(p: float | None, most: float, fewest: float) -> str:
     if p is None:
         return "CCA could not be tested"
-    return f"first mode of CCA p = {p:.2g} ({'below' if p < most else 'not below'} {most:g})"
+    if most <= p <= fewest:
+        return f"first mode of CCA p = {p:.3g}, and no smaller one is possible with so few permutations"
+    return f"first mode of CCA p = {p:.3g} ({'below' if p < most else 'not below'} {most:g})"
 
 
 def _gain_words(gain: float | None, phenotypes: int, least: float) -> str:

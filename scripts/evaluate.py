@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
 from align.config import Evaluate
+from align.rival_files import vector_files
 from encoders.runs import Stage, Study, command, load_json, load_tensors, save_json, save_tensors
 from encoders.runs.artifact import load_tensor_metadata
 
@@ -25,6 +26,9 @@ def main(config: Evaluate) -> int:
     inputs |= sources
     if study.path("truth").exists():
         inputs["truth"] = study.path("truth")
+    first, second = told["modalities"][:2]
+    rivals = vector_files(study.folder, (first, second))
+    inputs |= {f"rival {name}": path for name, path in rivals.items()}
     output = study.path("evaluation")
     figures_path = output.with_name("figures.safetensors")
     stage = Stage(
@@ -32,8 +36,8 @@ def main(config: Evaluate) -> int:
     )
     if stage.finished:
         return stage.report()
-    stage.begin()
 
+    from align.beyond_retrieval import beyond_retrieval, wanted_phenotypes
     from align.evaluate import evaluate
     from align.pairs import join
     from align.retrieval import DIRECTIONS
@@ -44,8 +48,9 @@ def main(config: Evaluate) -> int:
     cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
     # whether encoders may be used that do not say whom they have seen was decided by the alignment
     joined = join(vectors, split=split, cohort=cohort, accept_unknown=True)
-    first, second = told["modalities"][:2]
     pairs = joined.pair(first, second)
+    phenotypes = wanted_phenotypes(pairs, config, synthetic="truth" in inputs)
+    stage.begin()
     aligned, told = load_tensors(inputs["aligned"], SOURCE_KIND, SOURCE_FORMAT)
     row = {name: k for k, name in enumerate(told["ids"])}
     test = [row[pairs.ids[k]] for k in pairs.rows("test")]
@@ -64,9 +69,18 @@ def main(config: Evaluate) -> int:
 
         ids = {fold: [pairs.ids[k] for k in pairs.rows(fold)] for fold in ("train", "test")}
         oracle = oracle_similarity(truth, ids["train"], ids["test"])
+    terms = told["confound_terms"]
     content, figures = evaluate(
-        pairs, similarities, confound_terms=told["confound_terms"], oracle=oracle, config=config
+        pairs,
+        similarities,
+        confound_terms=terms,
+        oracle=oracle,
+        config=config,
+        rival_vectors={name: SubjectVectors.load(path) for name, path in rivals.items()},
+        split=split,
+        modalities=(first, second),
     )
+    content |= beyond_retrieval(pairs, phenotypes, confound_terms=terms, config=config, names=(first, second))
     content |= {
         "synthetic": truth is not None,
         "arm": truth and truth["arm"],
