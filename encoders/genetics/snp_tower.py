@@ -126,11 +126,11 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
             regions = regions_of_windows(windows, source, sex_chromosomes=config.sex_chromosomes)
         matrix = read_dosages(source, regions, order, len(train), config)
         samples, remarks = list(source.samples), list(source.remarks)
-    blocks = (
-        _blocks(matrix, regions) if config.blocks == "gene" else {"snp": np.arange(len(matrix.positions))}
-    )
-    left_out = [gene for gene, rows in blocks.items() if not len(rows)]
-    blocks = {name: rows for name, rows in blocks.items() if len(rows)}
+    genes = _genes(matrix, regions)
+    left_out = [gene for gene, rows in genes.items() if not len(rows)]
+    blocks = {"snp": np.arange(len(matrix.positions))}
+    if config.blocks == "gene":
+        blocks = {gene: rows for gene, rows in genes.items() if len(rows)}
     components, scores = {}, []
     for name, rows in blocks.items():
         values = matrix.values if len(rows) == len(matrix.values) else matrix.values[rows]
@@ -286,7 +286,7 @@ def _explained(tower: SNPTower) -> float:
     return round(float(np.average(shares, weights=weights)), 4)
 
 
-def _blocks(matrix: SNPMatrix, regions: Regions) -> dict[str, Int64[np.ndarray, " _"]]:
+def _genes(matrix: SNPMatrix, regions: Regions) -> dict[str, Int64[np.ndarray, " _"]]:
     """Gene -> rows of the variants that overlap its windows, in file order of the genes."""
     contigs = np.asarray(matrix.contigs)
     ends = matrix.positions + np.array([len(ref) for ref, _ in matrix.alleles])

@@ -176,6 +176,8 @@ def test_genes_have_components_of_their_own(study, genotypes, capsys):
     out = capsys.readouterr().out
     assert code == 0 and vectors.blocks == {"A": (0, 4), "B": (4, 8)}
     assert "genes without a usable variant: 'empty'" in out and "components: 4 per gene\n" in out
+    embed(study, "--redo")
+    assert "genes without a usable variant: 'empty'" in capsys.readouterr().out
     expected = [by_hand(genotypes.copies[:12], number=4), by_hand(genotypes.copies[12:], number=4)]
     np.testing.assert_allclose(vectors.values, np.concatenate(expected, axis=1), atol=2e-4)
 
