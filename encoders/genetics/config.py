@@ -1,12 +1,13 @@
 """Options of `scripts/embed_genome.py`."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from encoders.genetics.gene_names import read_names
 from encoders.genetics.strategies import Combine, GenesAs, Pooling, Strategy, Tokens, find_strategy
 from encoders.runs.errors import InputError
+from encoders.runs.parts import part_of
 from encoders.runs.study import DEMO
 
 STEPS = ("tokens", "pooling", "combine", "genes_as", "pca")
@@ -148,6 +149,8 @@ class EmbedGenome:
                 "--shard can be combined neither with --redo nor with --plan: what one part discards, the others "
                 "may have made; pass --redo=true to the run without --shard"
             )
+        if self.genes is not None:  # the names themselves are recorded: a changed file is another run
+            object.__setattr__(self, "genes", list(read_names(self.genes)))
         _ = self.part
         self._resolve_strategy()
 
@@ -188,9 +191,4 @@ class EmbedGenome:
     @property
     def part(self) -> tuple[int, int] | None:
         """(i, n) of ``shard``; None if everything is embedded."""
-        if not self.shard:
-            return None
-        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise InputError(f"shard is {self.shard!r}; give i/n with i from 1 to n, `2/8` say")
-        return int(found[1]), int(found[2])
+        return part_of(self.shard)

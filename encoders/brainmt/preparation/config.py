@@ -1,12 +1,12 @@
 """Options of `scripts/prepare_fmri.py`."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from encoders.runs.config import to_plain
 from encoders.runs.errors import InputError
+from encoders.runs.parts import part_of
 from encoders.runs.study import DEMO
 
 PREPARATION = 2  # raise it whenever the same options would give other numbers
@@ -169,12 +169,7 @@ class PrepareFMRI:
     @property
     def part(self) -> tuple[int, int] | None:
         """(i, n) of ``shard``; None if all scans are prepared."""
-        if not self.shard:
-            return None
-        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise InputError(f"shard is {self.shard!r}; give i/n with i from 1 to n, `2/8` say")
-        return int(found[1]), int(found[2])
+        return part_of(self.shard)
 
     @property
     def numbers(self) -> dict[str, Any]:
