@@ -538,3 +538,45 @@ def test_an_unknown_contig_is_an_error_in_every_format(files, form):
         assert source.find("NC_000007.14", "w") == source.contigs[0]
         with pytest.raises(InputError, match="E_CONTIG: window 'w' lies on contig '8'"):
             source.find("8", "w")
+
+
+def _random_cohort(seed: int) -> list[tuple]:
+    """Records of every kind, crowded, several at one place, with alleles of any length."""
+    chance = random.Random(seed)
+    records = []
+    for at in sorted(chance.choices(range(5, 390), k=40)):
+        ref = BASES[at : at + chance.choice([1, 1, 1, 2, 5])]
+        names = {ref}
+        while len(names) < chance.choice([2, 2, 3, 5]):
+            names.add(ref[0] + "".join(chance.choices("ACGT", k=chance.choice([0, 0, 2, 7]))))
+            names.add(chance.choice("ACGT") + ref[1:])
+        alts = sorted(names - {ref})
+        shares = [8, *[1] * len(alts)]
+        pairs = [chance.choices(range(len(shares)), shares, k=2) for _ in SAMPLES]
+        texts = [".|." if chance.random() < 0.05 else f"{a}|{b}" for a, b in pairs]
+        records.append(("chr7", at + 1, ref, ",".join(alts), tuple(texts)))
+    return records
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_cohorts_are_read_alike_from_every_format(files, fasta, seed):
+    records = _random_cohort(seed)
+    people = random.Random(seed).sample(SAMPLES, 4)
+    found = {}
+    for form in FORMATS:
+        path = write(files, records, form, **({"ref_last": True} if form == "bgen" and seed % 2 else {}))
+        with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+            window = Window(name="g", contig="chr7", start=60, end=333, strand="-")
+            read = source.fetch("chr7", 60, 333, people)
+            dosages = source.dosages("chr7", 60, 333, people)
+            found[form] = (
+                _haplotypes(source, fasta, people, window),
+                read.positions,
+                read.alleles,
+                read.calls.tolist(),
+                dosages.alleles,
+                np.nan_to_num(dosages.values, nan=-1).tolist(),
+            )
+    assert found["bcf"] == found["vcf"]
+    assert found["pgen"] == found["vcf"]
+    assert found["bgen"] == found["vcf"]
