@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from encoders.genetics.gene_names import read_names
+from encoders.genetics.gene_names import read_names
 from encoders.genetics.strategies import Combine, GenesAs, Pooling, Strategy, Tokens, find_strategy
 from encoders.runs.errors import InputError
 from encoders.runs.parts import part_of
@@ -149,6 +150,8 @@ class EmbedGenome:
                 "--shard can be combined neither with --redo nor with --plan: what one part discards, the others "
                 "may have made; pass --redo=true to the run without --shard"
             )
+        if self.genes is not None:  # the names themselves are recorded: a changed file is another run
+            object.__setattr__(self, "genes", list(read_names(self.genes)))
         if self.genes is not None:  # the names themselves are recorded: a changed file is another run
             object.__setattr__(self, "genes", list(read_names(self.genes)))
         _ = self.part

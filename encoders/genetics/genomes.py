@@ -214,8 +214,10 @@ def read_genomes(
         )
 
 
-def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path | list[Path]]) -> Genomes:
-    """:func:`read_genomes` with the options and paths of a run."""
+def cohort_genomes(
+    config: EmbedGenome, inputs: Mapping[str, Path | list[Path]], *, iupac: bool = False
+) -> Genomes:
+    """:func:`read_genomes` with the options and paths of a run; ``iupac``: the model knows ambiguity letters."""
     cohort = Cohort.load(inputs["participants"])
     return read_genomes(
         variants=inputs["variants"],
@@ -234,6 +236,7 @@ def cohort_genomes(config: EmbedGenome, inputs: Mapping[str, Path | list[Path]])
             focus_flank=config.focus_flank,
         ),
         unphased=config.unphased,
+        iupac=iupac,
         sexes=cohort.frame["sex"].to_dict() if "sex" in cohort.frame else None,
         sex_chromosomes=config.sex_chromosomes,
         haploid_heterozygotes=config.haploid_heterozygotes,

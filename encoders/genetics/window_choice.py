@@ -20,9 +20,12 @@ from encoders.genetics.annotation import (
     text_lines,
 )
 from encoders.genetics.contigs import canonical
+from encoders.genetics.gene_names import read_names
 from encoders.genetics.reference import some
 from encoders.genetics.windows import Window, is_plink, read_windows
 from encoders.runs.errors import InputError
+
+__all__ = ["WindowChoice", "choose_windows", "read_names"]
 
 CHROMOSOMES = {*map(str, range(1, 23)), "X", "Y", "MT"}
 
@@ -89,23 +92,6 @@ def choose_windows(path: Path, choice: WindowChoice | None = None) -> list[Windo
             Window(name=name, contig=gene.contig, start=start, end=end, strand=gene.strand).widened(flank)
         )
     return windows
-
-
-def read_names(given: list[str] | str | None) -> tuple[str, ...]:
-    """Names of genes as an option gives them: a list, names with commas, or a file with one name per line."""
-    if given is None:
-        return ()
-    if isinstance(given, str):
-        path = Path(given)
-        if not path.is_file():
-            return tuple(name.strip() for name in given.split(",") if name.strip())
-        given = [line.partition("#")[0].strip() for line in text_lines(path)]
-    elif len(given) == 1 and Path(given[0]).is_file():
-        return read_names(given[0])
-    names = tuple(name for name in given if name)
-    if not names:
-        raise InputError("genes names no gene; names or ids, or a file with one per line, were wanted")
-    return names
 
 
 def _bed_windows(path: Path, choice: WindowChoice) -> list[Window]:
