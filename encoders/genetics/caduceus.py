@@ -27,6 +27,10 @@ from encoders.genetics.tokenizer import VOCAB_SIZE, complement_map
 from encoders.runs.errors import InputError
 from encoders.ssm.mamba import BiMamba, RMSNorm
 
+# Bases of a batch up to which both strands go through a layer side by side; beyond, one after the other, which
+# halves the memory of long windows and costs nothing.
+TOGETHER = 2**15
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaduceusConfig:
@@ -41,6 +45,8 @@ class CaduceusConfig:
         state_dim: Numbers of state per channel of the scan.
         conv_width: Taps of the causal convolution.
         expand: Inner width / D.
+        dt_rank: Rank of the step size.
+        wide_residual: Whether a model in half precision keeps its residual stream in fp32.
     """
 
     dim: int
@@ -51,6 +57,8 @@ class CaduceusConfig:
     state_dim: int
     conv_width: int
     expand: int
+    dt_rank: int
+    wide_residual: bool
 
     @property
     def kind(self) -> str:
@@ -65,7 +73,7 @@ class CaduceusConfig:
         new state, a product and a sum for reading it); norms, gates and residuals are left out, below 2 % at
         the released widths.
         """
-        inner, rank = self.expand * self.dim, math.ceil(self.dim / 16)
+        inner, rank = self.expand * self.dim, self.dt_rank
         shared = 2 * self.dim * 3 * inner  # in_proj to x and z, out_proj
         own = 2 * inner * (self.conv_width + rank + 2 * self.state_dim + rank) + 7 * inner * self.state_dim
         return 2.0 * length * self.num_layers * (shared + 2 * own)
@@ -91,7 +99,6 @@ class CaduceusConfig:
             "bidirectional_weight_tie": (content.get("bidirectional_weight_tie"), True),
             "ssm_cfg.bias": (ssm.get("bias", False), False),
             "ssm_cfg.conv_bias": (ssm.get("conv_bias", True), True),
-            "ssm_cfg.dt_rank": (ssm.get("dt_rank", "auto"), "auto"),
         }
         for name, (found, supported) in wanted.items():
             if found != supported:
@@ -100,8 +107,9 @@ class CaduceusConfig:
                     f"have {supported!r}; pass one of those"
                 )
         try:
+            dim, rank = int(content["d_model"]), ssm.get("dt_rank", "auto")
             return cls(
-                dim=int(content["d_model"]),
+                dim=dim,
                 num_layers=int(content["n_layer"]),
                 rcps=bool(content["rcps"]),
                 exchange=bool(content["rcps"] and content["fused_add_norm"]),
@@ -109,6 +117,8 @@ class CaduceusConfig:
                 state_dim=int(ssm.get("d_state", 16)),
                 conv_width=int(ssm.get("d_conv", 4)),
                 expand=int(ssm.get("expand", 2)),
+                dt_rank=math.ceil(dim / 16) if rank == "auto" else int(rank),
+                wide_residual=bool(content.get("residual_in_fp32", False)),
             )
         except (KeyError, TypeError, ValueError) as cause:
             raise InputError(
@@ -124,7 +134,11 @@ class CaduceusLayer(nn.Module):
         super().__init__()
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.mixer = BiMamba(
-            config.dim, d_state=config.state_dim, d_conv=config.conv_width, expand=config.expand
+            config.dim,
+            d_state=config.state_dim,
+            d_conv=config.conv_width,
+            expand=config.expand,
+            dt_rank=config.dt_rank,
         )
 
     def forward(self, residual: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
@@ -150,13 +164,16 @@ class CaduceusModel(nn.Module):
         """Final hidden states of the given strand and of its reverse complement, each in its own direction."""
         both = torch.stack([ids, self.complement_map[ids.flip(-1)]])
         h = self.embedding(both)
-        residual = torch.zeros_like(h)
+        residual = self._no_residual(h)
         for layer in self.layers:
             if self.config.exchange:
                 # (p, q) <- (q, p); q is held read backwards, so changing places turns both round
                 h, residual = h.flip(0, 2, 3), residual.flip(0, 2, 3)
             residual = h + residual
-            h = layer(residual.flatten(0, 1)).view_as(residual)
+            if ids.numel() > TOGETHER:
+                h = torch.stack([layer(strand) for strand in residual])
+            else:
+                h = layer(residual.flatten(0, 1)).view_as(residual)
         return self.norm_f(h + residual)
 
     def forward(self, ids: Int64[Tensor, "B L"]) -> Float[Tensor, "B L W"]:
@@ -165,7 +182,7 @@ class CaduceusModel(nn.Module):
             p, q = self.strands(ids)
             return torch.cat([p, q.flip(1, 2)], dim=-1)
         h = self.embedding(ids)
-        residual = torch.zeros_like(h)
+        residual = self._no_residual(h)
         for layer in self.layers:
             residual = h + residual
             h = layer(residual)
@@ -175,7 +192,21 @@ class CaduceusModel(nn.Module):
         """Strand-free features: those of the reverse complement are the same, read backwards.
 
         Ph: mean of the two passes. PS: mean of its halves after turning the second along length and channels;
-        a plain mean of the halves would depend on the strand.
+        a plain mean of the halves would depend on the strand. fp32 at least.
         """
         forward, reverse = self.strands(ids)
-        return (forward + reverse.flip(1)) / 2
+        wide = torch.promote_types(forward.dtype, torch.float32)
+        return (forward.to(wide) + reverse.flip(1)) / 2
+
+    def in_dtype(self, dtype: torch.dtype) -> "CaduceusModel":
+        """This model with its weights in another number format; the few that set the scan's decay stay fp32.
+
+        The scan keeps its states in fp32 whatever the weights are.
+        """
+        for name, weight in self.named_parameters():
+            if not name.endswith(("A_log", "A_b_log", ".D", ".D_b")):
+                weight.data = weight.data.to(dtype)
+        return self
+
+    def _no_residual(self, h: Tensor) -> Tensor:
+        return torch.zeros_like(h, dtype=torch.float32 if self.config.wide_residual else None)

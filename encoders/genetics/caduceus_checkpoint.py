@@ -162,6 +162,8 @@ def _ours(
     model: CaduceusModel, stored: dict[str, Tensor], config: CaduceusConfig, path: Path
 ) -> dict[str, Tensor]:
     """The stored tensors under our names, after all checks."""
+    if any(name.startswith("backbone.") for name in stored):  # saved without the class for language modelling
+        stored = {f"caduceus.{name}": tensor for name, tensor in stored.items()}
     for layer in range(config.num_layers):
         mixer = f"caduceus.backbone.layers.{layer}." + ("mixer.submodule" if config.rcps else "mixer")
         for name in TIED:

@@ -64,12 +64,16 @@ def stretches(sequences: Sequence[str], pool: Pool) -> list[tuple[int, int]]:
     """The (start, end) of bases that each sequence is averaged over.
 
     Raises:
-        ValueError: an empty sequence or stretch, or a kind of pooling other than "mean" and stretches.
+        InputError: a kind of pooling other than "mean" and stretches.
+        ValueError: an empty sequence or stretch.
     """
     if pool == "mean":
         spans = [(0, len(sequence)) for sequence in sequences]
     elif isinstance(pool, str):
-        raise ValueError(f"pool {pool!r}; 'mean' or one (start, end) per sequence was wanted")
+        raise InputError(
+            f"pool {pool!r} is not one of this model's; 'mean' or one (start, end) per sequence was wanted ('last' is "
+            f"for models that read in one direction)"
+        )
     else:
         spans = list(pool)
     for (start, end), sequence in zip(spans, sequences, strict=True):

@@ -6,6 +6,7 @@ position, and the authors' own downstream tasks did not use it either. `POLICY` 
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -22,8 +23,12 @@ _COMPLEMENT_IDS = np.arange(VOCAB_SIZE)
 _COMPLEMENT_IDS[[7, 8, 9, 10]] = [10, 9, 8, 7]
 
 
-def encode_bases(sequences: list[str]) -> Int64[Tensor, "N L"]:
+def encode_bases(sequences: list[str], *, sep: bool = False) -> Int64[Tensor, "N L"]:
     """Token ids of N sequences of one length; any letter but A, C, G, T, N is [UNK].
+
+    Args:
+        sequences: Bases.
+        sep: Append [SEP], as the original tokenizer does by default; our vectors are made without.
 
     Raises:
         ValueError: the sequences differ in length.
@@ -31,7 +36,8 @@ def encode_bases(sequences: list[str]) -> Int64[Tensor, "N L"]:
     if len({len(sequence) for sequence in sequences}) > 1:
         raise ValueError("sequences of different lengths in one batch: pads would change every vector")
     text = "".join(sequences).encode("ascii", "replace")
-    return torch.from_numpy(_IDS[np.frombuffer(text, np.uint8)].reshape(len(sequences), -1))
+    ids = torch.from_numpy(_IDS[np.frombuffer(text, np.uint8)].reshape(len(sequences), -1))
+    return F.pad(ids, (0, 1), value=SPECIAL["[SEP]"]) if sep else ids
 
 
 def complement_map() -> Int64[Tensor, " V"]:

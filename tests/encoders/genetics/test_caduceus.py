@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
+from encoders.genetics import caduceus
 from encoders.genetics.caduceus_checkpoint import load_caduceus, write_random_checkpoint
 from encoders.genetics.tokenizer import encode_bases
 from encoders.runs.errors import InputError
@@ -107,23 +109,129 @@ def test_equals_the_direct_reading(checkpoint, kind, n_layer):
     torch.testing.assert_close(model.double()(ids), expected, atol=1e-11, rtol=0)
 
 
-def test_ps_without_fused_norm_has_other_names_and_no_exchange(checkpoint):
-    folder = checkpoint("ps", changes={"fused_add_norm": False})
-    path = folder / "model.safetensors"
-    renamed = {
-        name.replace("norm.weight", "norm.submodule.weight").replace(
-            "norm_f.weight", "norm_f.submodule.weight"
-        ): t
-        for name, t in load_file(path).items()
-    }
+def unfuse(path):
+    """Rename the norms as a model with `fused_add_norm: false` calls them."""
+    names = {"norm.weight": "norm.submodule.weight", "norm_f.weight": "norm_f.submodule.weight"}
+    renamed = {}
+    for name, tensor in load_file(path).items():
+        end = name.rsplit(".", 2)[-2] + ".weight"
+        renamed[name.removesuffix(end) + names[end] if end in names else name] = tensor
     save_file(renamed, path)
+    return renamed
+
+
+@pytest.mark.parametrize("n_layer", [2, 3])
+def test_ps_without_fused_norm_has_other_names_and_no_exchange(checkpoint, n_layer):
+    folder = checkpoint("ps", n_layer=n_layer, changes={"fused_add_norm": False})
+    w = {name: t.double() for name, t in unfuse(folder / "model.safetensors").items()}
     model, _ = load_caduceus(folder)
-    w = {name: t.double() for name, t in renamed.items()}
     ids = encode_bases(SEQUENCES[:1])
     names = ("norm.submodule.weight", "norm_f.submodule.weight")
-    plain = naive_ps(ids[0], w, 3, exchange=False, names=names)
+    plain = naive_ps(ids[0], w, n_layer, exchange=False, names=names)
+    torch.testing.assert_close(model(ids)[0].double(), plain, atol=5e-5, rtol=0)
     torch.testing.assert_close(model.double()(ids)[0], plain, atol=1e-11, rtol=0)
-    assert (plain - naive_ps(ids[0], w, 3, names=names)).abs().max() > 0.1
+    assert (plain - naive_ps(ids[0], w, n_layer, names=names)).abs().max() > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "n_layer"), [("ph", 4), ("ps", 4), ("ph", 16), ("ps", 16), ("ps", 15)])
+def test_released_widths_equal_the_direct_reading(tmp_path, kind, n_layer):
+    write_random_checkpoint(tmp_path, kind=kind, d_model=256, n_layer=n_layer, d_state=16, expand=2)
+    path = tmp_path / "model.safetensors"
+    random = torch.Generator().manual_seed(7)
+    tensors = load_file(path)
+    for name, t in tensors.items():
+        if t.is_floating_point():  # nothing stays 1 or equal
+            tensors[name] = t + 0.02 * torch.randn(t.shape, generator=random)
+    save_file(tensors, path)
+    model, _ = load_caduceus(tmp_path)
+    ids = encode_bases([SEQUENCES[0] * 8], sep=True)
+    naive = naive_ph if kind == "ph" else naive_ps
+    expected = naive(ids[0], {name: t.double() for name, t in tensors.items()}, n_layer)
+    torch.testing.assert_close(model(ids)[0].double(), expected, atol=5e-5, rtol=0)
+    assert expected.abs().max() > 2
+
+
+def test_the_complement_is_the_checkpoints_own(checkpoint):
+    """Its buffer decides, not the order of keys in config.json."""
+    folder = checkpoint("ps", changes={"complement_map": {"0": 0, "1": 1, "10": 10, "2": 2}})
+    path = folder / "model.safetensors"
+    own = torch.tensor([0, 1, 2, 3, 4, 5, 6, 8, 7, 10, 9, 11, 12, 13, 14, 15])
+    name = "caduceus.backbone.embeddings.word_embeddings.complement_map"
+    change(path, lambda t: t.update({name: own}))
+    model, _ = load_caduceus(folder)
+    ids = encode_bases(SEQUENCES)
+    w = {name: t.double() for name, t in load_file(path).items()}
+    expected = torch.stack([naive_ps(row, w, 3) for row in ids])
+    torch.testing.assert_close(model.double()(ids), expected, atol=1e-11, rtol=0)
+
+
+def test_the_rank_of_the_step_size_is_read(checkpoint):
+    """ "auto" is D / 16, rounded up: 2 of 20; another is written as a number."""
+    folder = checkpoint()
+    path = folder / "model.safetensors"
+    config = json.loads((folder / "config.json").read_text())
+    config["ssm_cfg"]["dt_rank"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"x_proj.weight has shape \(12, 40\), .* \(13, 40\)"):
+        load_caduceus(folder)
+
+    def wider(t):
+        for name in list(t):
+            if name.endswith("dt_proj.weight"):
+                t[name] = torch.cat([t[name], t[name][:, :1] / 2], dim=1)
+            elif name.endswith("x_proj.weight"):
+                t[name] = torch.cat([t[name][:1], t[name]])
+
+    change(path, wider)
+    model, _ = load_caduceus(folder)
+    ids = encode_bases(SEQUENCES[:1])
+    w = {name: t.double() for name, t in load_file(path).items()}
+    torch.testing.assert_close(model.double()(ids)[0], naive_ph(ids[0], w, 3), atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["ph", "ps"])
+def test_long_windows_go_strand_by_strand_to_the_same(checkpoint, kind, monkeypatch):
+    model, _ = load_caduceus(checkpoint(kind))
+    ids = encode_bases(SEQUENCES)
+    together = model.features(ids)
+    monkeypatch.setattr(caduceus, "TOGETHER", 0)
+    torch.testing.assert_close(model.features(ids), together, atol=1e-5, rtol=0)
+
+
+def test_in_half_precision_decays_stay_whole_and_the_residual_is_what_the_configuration_says(checkpoint):
+    ids = encode_bases(SEQUENCES)
+    exact = load_caduceus(checkpoint("ps"))[0].features(ids)
+    for wide in (False, True):
+        model, _ = load_caduceus(checkpoint("ps", changes={"residual_in_fp32": wide}))
+        assert torch.equal(model.features(ids), exact)  # no matter in fp32
+        residuals = []
+        model.layers[1].norm.register_forward_pre_hook(lambda _, x, seen=residuals: seen.append(x[0].dtype))
+        assert model.in_dtype(torch.bfloat16).features(ids).dtype == torch.float32
+        assert residuals == [torch.float32 if wide else torch.bfloat16]
+        assert model.layers[0].mixer.A_log.dtype == torch.float32
+        assert model.layers[0].mixer.in_proj.weight.dtype == torch.bfloat16
+
+
+def test_a_model_saved_without_the_class_for_language_modelling(checkpoint):
+    folder = checkpoint("ps")
+    ids = encode_bases(SEQUENCES)
+    expected = load_caduceus(folder)[0](ids)
+    path = folder / "model.safetensors"
+    bare = {name.removeprefix("caduceus."): t for name, t in load_file(path).items() if "lm_head" not in name}
+    save_file(bare, path)
+    assert torch.equal(load_caduceus(folder)[0](ids), expected)
+
+
+@pytest.mark.parametrize("kind", ["ph", "ps"])
+def test_operations_are_those_that_torch_counts(tmp_path, kind):
+    write_random_checkpoint(tmp_path, kind=kind, d_model=48, n_layer=3, d_state=16, expand=2)
+    model, _ = load_caduceus(tmp_path)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.features(torch.full((1, 500), 7))
+    inner, steps = 96, 2 * 2 * 3 * 500  # strands, directions, layers, bases
+    unseen = steps * inner * (2 * 4 + 5 * 16)  # the convolution and the recursion are no matrix products
+    assert model.config.operations(500) == counter.get_total_flops() + unseen
 
 
 @pytest.mark.parametrize("n_layer", [2, 3])

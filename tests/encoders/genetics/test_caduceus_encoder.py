@@ -4,12 +4,14 @@ import random
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from encoders.genetics.batches import batches, encode_batches
 from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
 from encoders.genetics.caduceus_encoder import Caduceus
 from encoders.genetics.haplotypes import reverse_complement
 from encoders.genetics.tokenizer import encode_bases
+from encoders.runs.errors import InputError
 from encoders.runs.hub import ModelFiles
 
 
@@ -99,6 +101,27 @@ def test_identity_names_everything_that_decides_a_vector(encoder, tmp_path):
     assert other.identity["weights_sha256"] != encoder.identity["weights_sha256"]
     assert other.identity | {"weights_sha256": ""} == encoder.identity | {"weights_sha256": ""}
     json.dumps(encoder.identity)
+
+
+def test_bf16_is_near_fp32_and_another_identity(encoder, tmp_path):
+    write_random_checkpoint(tmp_path, kind=encoder.model.config.kind)
+    half = Caduceus(ModelFiles(folder=tmp_path, name="test"), dtype="bf16", batch_bases=600)
+    sequences = words([300, 120, 300])
+    a, b = encoder.encode(sequences), half.encode(sequences)
+    assert b.dtype == np.float32
+    assert 0 < np.linalg.norm(a - b) < 0.03 * np.linalg.norm(a)
+    np.testing.assert_allclose(half.encode(sequences[:1])[0], b[0], atol=1e-5, rtol=0)
+    assert half.identity == encoder.identity | {"dtype": "bfloat16"}
+
+
+def test_weights_whose_complement_is_not_that_of_the_bases_are_refused(tmp_path):
+    write_random_checkpoint(tmp_path, kind="ps")
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["caduceus.backbone.embeddings.word_embeddings.complement_map"][7:11] = torch.tensor([8, 7, 10, 9])
+    save_file(tensors, path)
+    with pytest.raises(InputError, match="different features for a sequence and its reverse complement"):
+        Caduceus(ModelFiles(folder=tmp_path, name="test"))
 
 
 def test_weights_without_the_mark_are_not_called_random(tmp_path):

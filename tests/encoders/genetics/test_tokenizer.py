@@ -10,6 +10,13 @@ def test_ids_are_those_of_the_original_and_nothing_is_added():
     assert encode_bases(["Aé"]).tolist() == [[7, 6]]
 
 
+def test_sep_is_appended_where_it_is_asked_for():
+    assert encode_bases(["ACGTN", "TTTTT"], sep=True).tolist() == [
+        [7, 8, 9, 10, 11, 1],
+        [10, 10, 10, 10, 10, 1],
+    ]
+
+
 def test_batches_hold_one_length_only():
     with pytest.raises(ValueError, match="different lengths"):
         encode_bases(["ACGT", "ACG"])
