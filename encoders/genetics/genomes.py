@@ -270,7 +270,8 @@ def _rules(
     """For the provenance: everything that decided how genotypes became sequences."""
     rules: dict[str, object] = {"missing": missing, "unphased": unphased}
     if choice is not None and choice != WindowChoice():
-        rules["windows"] = {name: value for name, value in vars(choice).items() if value not in (None, ())}
+        told = {name: value for name, value in vars(choice).items() if value not in (None, ())}
+        rules["windows"] = {name: [*v] if isinstance(v, tuple) else v for name, v in told.items()}
     if chosen := Counter(window.rule for window in windows if window.rule):
         rules["exons_by_transcript"] = dict(chosen)
     if any(window.focus for window in windows):
