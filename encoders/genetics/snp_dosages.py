@@ -16,14 +16,15 @@ from jaxtyping import Float32, Float64, Int64
 
 from encoders.genetics.ld_pruning import LDPruner
 from encoders.genetics.snp_config import EmbedSNPs
-from encoders.genetics.snp_regions import WHOLE, Regions
+from encoders.genetics.snp_regions import Regions
 from encoders.genetics.variant_source import Dosages, VariantSource
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
 
 FIRST_STEP = 5_000  # bases; later steps follow the density of the file
-PIECE = 2**24  # dosages of a piece, about
-DENSEST = 20  # bases per variant that nothing is expected to exceed by much
+PIECE = 2**25  # dosages of a piece, about
+FULLEST = 8  # times as many, where variants lie close together behind a gap ...
+DENSEST = 20  # ... a variant every 20 bases, say
 LARGEST_SHARE = (
     0.4  # of the free memory that the standardised dosages may take; the components need as much again
 )
@@ -74,14 +75,12 @@ def read_dosages(
         InputError: E_CONTIG, there is no variant at all; E_DEGENERATE, none is left; E_MEMORY, too many are.
     """
     reader = _Reader(num_train, config)
-    lengths = [min(end, source.lengths.get(contig, end)) for contig, _, end in regions.stretches]
-    known = all(length < WHOLE for length in lengths)
-    bases = sum(max(n - start, 0) for n, (_, start, _) in zip(lengths, regions.stretches, strict=True))
-    with progress((), "dosages", total=bases // 1000 if known else None, unit="kb") as bar:
-        for length, (contig, start, end) in zip(lengths, regions.stretches, strict=True):
+    bases = sum(end - start for _, start, end in regions.stretches)
+    with progress((), "dosages", total=bases, unit="base") as bar:
+        for contig, start, end in regions.stretches:
             for first, last, piece in _pieces(source, contig, start, end, people):
                 reader.add(contig, first, piece)
-                bar.update((min(last, length) - min(first, length)) // 1000)
+                bar.update(last - first)
     if not reader.counts["variants"]:
         raise InputError(
             f"{source.path} holds no variant in any of the {len(regions.stretches)} regions; check that windows and "
@@ -209,9 +208,9 @@ def _pieces(
     Steps never grow so far that a dense region behind a gap would fill the memory.
     """
     wanted, step = max(PIECE // max(len(people), 1), 16), FIRST_STEP
-    longest, length = max(4 * DENSEST * wanted, FIRST_STEP), source.lengths.get(contig, end)
+    longest = max(FULLEST * DENSEST * wanted, FIRST_STEP)
     while start < end:
-        last = min(start + step, end) if start < length else end  # behind the end of the contig: one look
+        last = min(start + step, end)
         piece = source.dosages(contig, start, last, people)
         yield start, last, piece
         step = int(min(max(step * wanted / max(len(piece), 1), step / 8, 100), 4 * step, longest))

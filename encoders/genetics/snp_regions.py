@@ -10,7 +10,6 @@ from encoders.runs.errors import InputError
 
 # PLINK's numbers for X, Y, the pseudo-autosomal part and MT stand beside the names
 NOT_AUTOSOMES = {"X", "Y", "MT", "XY", "PAR1", "PAR2", "23", "24", "25", "26"}
-WHOLE = 2**29 - 1  # bases; longer than any human contig, and as far as a tabix index reaches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +53,13 @@ def regions_of_windows(windows: list[Window], source: VariantSource, *, sex_chro
 
 
 def whole_contigs(source: VariantSource, *, sex_chromosomes: bool) -> Regions:
-    """Every contig that holds a record, from end to end.
+    """Every contig that holds a record, from the first record to the last.
 
     Raises:
         InputError: there is no record on an autosome.
     """
-    filled = [name for name in source.contigs if source.first_sites(name, 1, WHOLE)]
+    extents = {name: source.extent(name) for name in source.contigs}
+    filled = [name for name, (start, end) in extents.items() if start < end]
     left_out = [name for name in filled if not sex_chromosomes and canonical(name) in NOT_AUTOSOMES]
     kept = [name for name in filled if name not in left_out]
     if not kept:
@@ -69,4 +69,4 @@ def whole_contigs(source: VariantSource, *, sex_chromosomes: bool) -> Regions:
             + " variants of autosomes",
             code="E_CONTIG",
         )
-    return Regions(stretches=[(name, 0, WHOLE) for name in kept], left_out=left_out)
+    return Regions(stretches=[(name, *extents[name]) for name in kept], left_out=left_out)
