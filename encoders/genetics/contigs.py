@@ -77,6 +77,10 @@ def find_contig(name: str, available: Iterable[str]) -> str | None:
     if name in available:
         return name
     same = [other for other in available if canonical(other) == canonical(name)]
+    if not same:  # PLINK numbers X, Y and MT 23, 24 and 26, also in the VCF files it writes
+        same = [
+            other for other in available if canonical(plink_contig(other)) == canonical(plink_contig(name))
+        ]
     return same[0] if len(same) == 1 else None
 
 
