@@ -12,6 +12,7 @@ _HOME = {
     "PhasedVariants": "variants",
     "Reference": "reference",
     "SequenceEncoder": "sequence_encoder",
+    "open_variants": "variant_source",
     "read_windows": "windows",
     "write_random_checkpoint": "caduceus_checkpoint",
 }
@@ -22,6 +23,7 @@ __all__ = [
     "PhasedVariants",
     "Reference",
     "SequenceEncoder",
+    "open_variants",
     "read_windows",
     "write_random_checkpoint",
 ]

@@ -76,15 +76,15 @@ def _belongs(index: Path, path: Path, num_records: int) -> bool:
     size = path.stat().st_size
     try:
         with closing(sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as base:
-            noted = base.execute("SELECT file_size, first_1000_bytes FROM Metadata").fetchone()
             count, last = base.execute(
                 "SELECT COUNT(*), MAX(file_start_position + size_in_bytes) FROM Variant"
             ).fetchone()
+            noted = (size, head)  # what early versions of bgenix did not note
+            if base.execute("SELECT 1 FROM sqlite_master WHERE name = 'Metadata'").fetchone():
+                noted = base.execute("SELECT file_size, first_1000_bytes FROM Metadata").fetchone()
     except sqlite3.Error:
         return False
-    return (
-        noted is not None and noted[0] == size and noted[1] == head and count == num_records and last == size
-    )
+    return noted == (size, head) and count == num_records and last == size
 
 
 def _rebuild(path: Path, index: Path, num_records: int) -> None:

@@ -1,6 +1,8 @@
 """One small cohort in every format, written by the formats' own writers: the same haplotypes and dosages."""
 
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -397,6 +399,15 @@ def test_an_index_of_a_bgen_is_used_only_if_it_belongs_to_it(files, fasta):
     with open_variants(path) as source:
         assert source.index_state == "as found"
     stale = index.read_bytes()
+    for command, state in (
+        ("DROP TABLE Metadata", "as found"),  # by an early bgenix
+        ("UPDATE Variant SET size_in_bytes = size_in_bytes - 1", "rebuilt: stale"),
+    ):
+        index.write_bytes(stale)
+        with closing(sqlite3.connect(index)) as base, base:
+            base.execute(command)
+        with open_variants(path) as source:
+            assert source.index_state == state
     index.unlink()
     with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
         assert source.index_state == "rebuilt: missing"
