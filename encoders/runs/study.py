@@ -34,6 +34,12 @@ ARTIFACTS = {
     "evaluation": ("runs/evaluate/evaluation.json", "python scripts/evaluate.py"),
     "report": ("reports/report.html", "python scripts/report.py"),
 }
+# vectors beside brain and genetics -> command that makes them
+VECTOR_MAKERS = {
+    "brain_static": "python scripts/export_static.py",
+    "snps": "python scripts/embed_snps.py",
+    "polygenic": "python scripts/embed_scores.py --scores FILE",
+}
 
 
 def name_in_a_sweep() -> str:
@@ -83,9 +89,12 @@ class Study:
             return self.need(modality, given)
         if not path.exists():
             there = sorted(p.stem for p in path.parent.glob("*.safetensors"))
+            command = VECTOR_MAKERS.get(
+                modality, f"python scripts/import_vectors.py --name {modality} --table FILE"
+            )
             raise InputError(
-                f"{path} does not exist (there are vectors of: {', '.join(there) or 'nothing'}); make it, or take it in "
-                f"with: python scripts/import_vectors.py --study {self.folder} --name {modality} --table FILE"
+                f"{path} does not exist (there are vectors of: {', '.join(there) or 'nothing'}); make it with: {command} "
+                f"--study {self.folder}"
             )
         return path
 
