@@ -268,13 +268,17 @@ def _people(path: Path, file: "BgenReader", sample_file: Path | None) -> list[st
 
 def _blank(path: Path, contig: str | None) -> str:
     """The contig of records without one."""
-    if contig is not None:
-        return contig
-    found = {name.upper() for name in _NAMED.findall(path.name)}
-    if len(found) != 1:
+    told = {plink_contig(name.upper()) for name in _NAMED.findall(path.name)}
+    if contig is not None and len(told) == 1 and find_contig(contig, told) is None:
         raise InputError(
-            f"{path} leaves the chromosome of its records blank (as ukb_hap files do), and its name does not say "
-            f"which it is; rename it to ..._chr22_... or say the contig",
+            f"{path} leaves the chromosome of its records blank; by its name it is {told.pop()!r}, by --contig "
+            f"{contig!r}; leave the option out, or rename the file",
             code="E_CONTIG",
         )
-    return plink_contig(found.pop())
+    if contig is None and len(told) != 1:
+        raise InputError(
+            f"{path} leaves the chromosome of its records blank (as ukb_hap files do), and its name does not say "
+            f"which it is; rename it to ..._chr22_... or pass --contig",
+            code="E_CONTIG",
+        )
+    return contig if contig is not None else told.pop()

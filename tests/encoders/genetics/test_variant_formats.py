@@ -330,6 +330,9 @@ def test_a_blank_chromosome_is_named_by_the_file_or_the_user(files, fasta):
             open_variants(path, reference=reference)
         with open_variants(path, reference=reference, contig="chr7") as source:
             assert len(source.fetch("chr7", 0, 400, SAMPLES)) == 7
+        named = write(files, _cohort(), "bgen", chrom="", name="ukb_c7_b0")
+        with pytest.raises(InputError, match="E_CONTIG: .*by its name it is '7', by --contig 'chr8'"):
+            open_variants(named, reference=reference, contig="chr8")
         for code in ("07", "chr7", "NC_000007.14"):
             with open_variants(
                 write(files, _cohort(), "bgen", chrom=code, name=code), reference=reference
