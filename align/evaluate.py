@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from align.config import Evaluate
 from align.galleries import ENOUGH_DISTRACTORS, Gallery, everyone, matched
-from align.paired import paired_tests, restricted
+from align.paired import PairedTests, restricted
 from align.pairs import Pairs
 from align.retrieval import DIRECTIONS, auc2afc, compare, evaluate_gallery, mean, recall_at
 from align.rivals import Similarities, line_up
@@ -92,26 +92,22 @@ def evaluate(
     frame = pairs.frame.iloc[test]
     families = [pairs.groups[i] for i in test]
     where = rooms(frame, pairs.frame.iloc[train], families)
-    galleries = {name: _score(similarities[name], where, name, config, only_auc=False) for name in GALLERIES}
+    galleries = {
+        name: score_gallery(similarities[name], where, name, config, only_auc=False) for name in GALLERIES
+    }
     galleries["matched"]["variables"] = list(where.galleries["matched"].variables)
 
+    tests = PairedTests(similarities, where.galleries, num_bootstraps=config.bootstraps, seed=config.seed)
     field = line_up(pairs, confound_terms, rival_vectors, split=split, modalities=modalities)
     models, paired = {"neurohelix": _aucs(galleries)}, {}
     for name, rival in field.rivals.items():
         part = where.of(rival.rows)
-        models[name] = _aucs({g: _score(rival.similarities[g], part, g, config) for g in GALLERIES})
-        paired[name] = paired_tests(
-            similarities,
-            rival.similarities,
-            rival.rows,
-            where.galleries,
-            num_bootstraps=config.bootstraps,
-            seed=config.seed,
-        )
+        models[name] = _aucs({g: score_gallery(rival.similarities[g], part, g, config) for g in GALLERIES})
+        paired[name] = tests.against(rival.similarities, rival.rows)
     shares = None
     if oracle is not None:
         both = dict.fromkeys(DIRECTIONS, oracle)
-        models["oracle"] = _aucs({g: _score(both, where, g, config) for g in GALLERIES})
+        models["oracle"] = _aucs({g: score_gallery(both, where, g, config) for g in GALLERIES})
         shares = {g: _share(models["neurohelix"].get(g), models["oracle"].get(g)) for g in GALLERIES}
     said = verdict(galleries, models, shares)
     strict = where.galleries["matched"]
@@ -166,7 +162,7 @@ def relatives_control(similarity: dict[str, Float[np.ndarray, "N N"]], families:
     return {"pairs": pairs, "auc2afc": float(np.mean(aucs)), "retrieved_instead": int(first)}
 
 
-def _score(
+def score_gallery(
     similarity: dict[str, Float[np.ndarray, "N N"]],
     where: Rooms,
     name: str,

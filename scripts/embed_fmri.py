@@ -18,12 +18,13 @@ def main(config: EmbedFMRI) -> int:
     study = Study(config.study)
     store = study.need("store", config.store)
     model = study.need("brainmt", config.model)
+    target = study.path("brain").with_name(f"{config.name}.safetensors")
     stage = Stage(
-        "embed_fmri",
+        "embed_fmri" if config.name == "brain" else f"embed_fmri_{config.name}",
         config,
         study=study,
         inputs={"store": store, "model": model / "model.safetensors"},
-        outputs=[study.path("brain")],
+        outputs=[target, target.with_name(f"{config.name}_runs.safetensors")],
         ignore=("batch_size",),
         redo=config.redo,
     )
@@ -41,11 +42,13 @@ def main(config: EmbedFMRI) -> int:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     partial = stage.folder / "partial.safetensors"
-    vectors = embed(FMRIStore(store), model, config, partial=partial, device=device)
-    vectors.save(study.path("brain"))
+    vectors, of_runs = embed(FMRIStore(store), model, config, partial=partial, device=device)
+    of_runs.save(target.with_name(f"{config.name}_runs.safetensors"))
+    vectors.save(target)
     partial.unlink(missing_ok=True)
     return stage.end(
         people=len(vectors.ids),
+        runs=len(of_runs.ids),
         numbers_per_person=vectors.values.shape[1],
         windows_per_run=", ".join(map(str, vectors.provenance["windows_per_run"])),
         strategy=config.strategy,

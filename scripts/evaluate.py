@@ -13,6 +13,7 @@ from align.config import Evaluate
 from align.rival_files import vector_files
 from encoders.runs import Stage, Study, command, load_json, load_tensors, save_json, save_tensors
 from encoders.runs.artifact import load_tensor_metadata
+from encoders.runs.errors import InputError
 
 
 @command
@@ -27,6 +28,13 @@ def main(config: Evaluate) -> int:
     if study.path("truth").exists():
         inputs["truth"] = study.path("truth")
     first, second = told["modalities"][:2]
+    runs = study.folder / "vectors" / "brain_runs.safetensors"
+    if runs.exists() and first == "brain":
+        inputs["brain_runs"] = runs
+    if missing := [k for k in ("raw", "adjusted") if k not in told["validation"]]:
+        raise InputError(
+            f"{inputs['aligned']} holds no {missing[0]} vectors; align again without --kinds: evaluation compares both"
+        )
     rivals = vector_files(study.folder, (first, second))
     inputs |= {f"rival {name}": path for name, path in rivals.items()}
     output = study.path("evaluation")
@@ -39,6 +47,7 @@ def main(config: Evaluate) -> int:
 
     from align.beyond_retrieval import beyond_retrieval, wanted_phenotypes
     from align.evaluate import evaluate
+    from align.further import further, similarities_of
     from align.pairs import join
     from align.retrieval import DIRECTIONS
     from encoders.cohort import Cohort, Split
@@ -54,13 +63,7 @@ def main(config: Evaluate) -> int:
     aligned, told = load_tensors(inputs["aligned"], SOURCE_KIND, SOURCE_FORMAT)
     row = {name: k for k, name in enumerate(told["ids"])}
     test = [row[pairs.ids[k]] for k in pairs.rows("test")]
-    similarities = {
-        name: dict.fromkeys(
-            DIRECTIONS, aligned[f"{first}_{name}"][test] @ aligned[f"{second}_{name}"][test].T
-        )
-        for name in ("raw", "adjusted")
-    }
-    similarities["matched"] = similarities["adjusted"]
+    similarities = similarities_of(aligned, test, first, second)
 
     truth = load_json(inputs["truth"], "neurohelix.truth", 1) if "truth" in inputs else None
     oracle = None
@@ -81,7 +84,17 @@ def main(config: Evaluate) -> int:
         modalities=(first, second),
     )
     content |= beyond_retrieval(pairs, phenotypes, confound_terms=terms, config=config, names=(first, second))
+    content |= further(
+        joined,
+        aligned,
+        told["ids"],
+        vectors=vectors,
+        runs=SubjectVectors.load(inputs["brain_runs"]) if "brain_runs" in inputs else None,
+        confound_terms=terms,
+        config=config,
+    )
     content |= {
+        "unknown_training": told["unknown_training"],
         "synthetic": truth is not None,
         "arm": truth and truth["arm"],
         "confounds": told["confounds"],

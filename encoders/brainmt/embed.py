@@ -50,8 +50,8 @@ class Plan:
 
 def embed(
     store: FMRIStore, model_folder: Path, config: EmbedFMRI, *, partial: Path, device: torch.device
-) -> SubjectVectors:
-    """Vectors of everyone in the store.
+) -> tuple[SubjectVectors, SubjectVectors]:
+    """Vectors of everyone in the store, and of every run: whether a second scan finds the first is worth knowing.
 
     Args:
         store: fMRI store; every run is checked against its sha256 as it is read.
@@ -95,7 +95,12 @@ def embed(
         "store_digest": store.digest,
         "trained_on": trained_on(card),
     }
-    return SubjectVectors(ids=ids, values=values.astype(np.float32), provenance=provenance)
+    runs = [(f"{name}\t{run.name}", done[run.name]) for name in ids for run in store.of(name)]
+    of_runs = np.stack([vector for _, vector in runs]).astype(np.float32)
+    return (
+        SubjectVectors(ids=ids, values=values.astype(np.float32), provenance=provenance),
+        SubjectVectors(ids=[name for name, _ in runs], values=of_runs, provenance=provenance),
+    )
 
 
 def _windows_v1(model: BrainMT, store: FMRIStore, config: EmbedFMRI) -> Plan:

@@ -1,6 +1,5 @@
 """Options of `scripts/pretrain_brainmt.py`. Imports nothing heavy."""
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path

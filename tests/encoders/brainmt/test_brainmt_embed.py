@@ -54,7 +54,7 @@ def window(store, run, start, frames):
 def test_windows_then_runs_then_people_are_averaged(study):
     store, folder, partial = study
     model = save(folder)
-    vectors = embed(store, folder, EmbedFMRI(windows=3, batch_size=5), partial=partial, device=CPU)
+    vectors, of_runs = embed(store, folder, EmbedFMRI(windows=3, batch_size=5), partial=partial, device=CPU)
     assert vectors.ids == store.subjects and vectors.provenance["strategy"] == "rsfmri_brainmt_windows_v1"
     with torch.no_grad():
         runs = [
@@ -65,6 +65,9 @@ def test_windows_then_runs_then_people_are_averaged(study):
             for run in store.of("sub-0000")
         ]
     assert len(runs) == 2
+    there = [k for k, name in enumerate(of_runs.ids) if name.partition("\t")[0] == "sub-0000"]
+    np.testing.assert_allclose(of_runs.values[there], runs, rtol=1e-4, atol=1e-5)
+    assert len(of_runs.ids) == len(store.runs)
     np.testing.assert_allclose(vectors.select(["sub-0000"])[0], np.mean(runs, axis=0), rtol=1e-4, atol=1e-5)
 
 
@@ -75,7 +78,7 @@ def test_segments_are_the_users_recipe(study, monkeypatch):
     with pytest.raises(InputError, match="no 32 frames in a row"):
         embed(store, folder, config, partial=partial, device=CPU)
     monkeypatch.setattr(embedding, "SEGMENT", 10)  # the tiny scans have 24 frames
-    vectors = embed(store, folder, config, partial=partial, device=CPU)
+    vectors, _ = embed(store, folder, config, partial=partial, device=CPU)
     run = store.of("sub-0002")[0]
     with torch.no_grad():
         parts = [
@@ -102,7 +105,7 @@ def test_a_killed_run_continues(study, monkeypatch):
     store, folder, partial = study
     save(folder)
     config = EmbedFMRI(windows=2, batch_size=2)
-    whole = embed(store, folder, config, partial=partial, device=CPU)
+    whole, _ = embed(store, folder, config, partial=partial, device=CPU)
     assert not partial.exists()
 
     monkeypatch.setattr(embedding, "SAVE_EVERY", 0.0)
@@ -112,7 +115,7 @@ def test_a_killed_run_continues(study, monkeypatch):
     (store.folder / "away").rename(store.folder / store.runs[-1].file)
     for run in store.runs[:-1]:
         (store.folder / run.file).unlink()  # what is done is not read again
-    again = embed(store, folder, config, partial=partial, device=CPU)
+    again, _ = embed(store, folder, config, partial=partial, device=CPU)
     np.testing.assert_array_equal(again.values, whole.values)
 
 
