@@ -89,7 +89,7 @@ KINDS = (
 
 
 def find_model(
-    model: str, *, revision: str | None = None, option: str = "--model"
+    model: str, *, revision: str | None = None, option: str = "--model", local_only: bool = False
 ) -> tuple[ModelFiles, Kind]:
     """Find, or download, the files of a model of any known kind.
 
@@ -97,14 +97,16 @@ def find_model(
         model: A folder, or a hub id `owner/name`.
         revision: Commit, tag or branch on the hub.
         option: The option that a user gave the model with, for messages.
+        local_only: Take what was downloaded before and ask no one.
 
     Raises:
-        InputError: no such model, no network, an unknown kind, or files missing.
+        InputError: no such model, no network, an unknown kind, files missing, or E_ABSENT, it was not downloaded.
     """
-    files = resolve_model(model, files=(), also=(CONFIG,), revision=revision, option=option)
+    common = {"option": option, "local_only": local_only}
+    files = resolve_model(model, files=(), also=(CONFIG,), revision=revision, **common)
     kind = kind_of(files)
     pinned = files.revision
-    return resolve_model(model, files=kind.files, also=kind.also, revision=pinned, option=option), kind
+    return resolve_model(model, files=kind.files, also=kind.also, revision=pinned, **common), kind
 
 
 def kind_of(files: ModelFiles) -> Kind:

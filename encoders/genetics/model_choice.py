@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from encoders.genetics.config import EXAMPLE_MODEL, EmbedGenome
-from encoders.genetics.encoder_choice import encoder_files, find_model, kind_of
+from encoders.genetics.encoder_choice import encoder_files, find_model
 from encoders.runs.errors import InputError
 from encoders.runs.hub import ModelFiles
 from encoders.runs.study import Study
-
-WEIGHTS = (".safetensors", ".pt", ".part0")
 
 
 def choose_model(config: EmbedGenome, study: Study) -> tuple[str, dict[str, Path]]:
@@ -47,19 +45,12 @@ def model_at_hand(model: str, revision: str | None = None) -> ModelFiles | None:
     Raises:
         InputError: a folder that holds no whole model.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return find_model(str(folder), revision=revision)[0]
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     try:
-        snapshot = Path(snapshot_download(model, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
+        return find_model(model, revision=revision, local_only=True)[0]
+    except InputError as error:
+        if error.code != "E_ABSENT":
+            raise
         return None
-    files = ModelFiles(folder=snapshot, name=model, revision=snapshot.name)
-    whole = any(path.suffix in WEIGHTS for path in encoder_files(snapshot))
-    return files if whole and all((snapshot / name).is_file() for name in kind_of(files).files) else None
 
 
 def write_stand_in(folder: Path) -> None:

@@ -49,6 +49,7 @@ def resolve_model(
     also: tuple[str, ...] = (),
     revision: str | None = None,
     option: str = "--model",
+    local_only: bool = False,
 ) -> ModelFiles:
     """Find, or download, the files of a model.
 
@@ -58,9 +59,11 @@ def resolve_model(
         also: Names of more files, taken if they are there; `*` stands for anything.
         revision: Commit, tag or branch on the hub; without it, the newest commit of `main`, which is recorded.
         option: The option that a user gave the model with, for messages.
+        local_only: Take what was downloaded before and ask no one.
 
     Raises:
-        InputError: no such folder or repository, no network, files missing, or E_HASH, a file is damaged.
+        InputError: no such folder or repository, no network, files missing, E_HASH, a file is damaged, or
+            E_ABSENT, it was not downloaded before.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -81,17 +84,22 @@ def resolve_model(
             f"{model} is neither a folder nor a hub id (owner/name); pass an existing folder to {option}"
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
     try:
-        listed = _names_on_hub(model, revision)
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=[*files, *also]))
-    except (HTTPError, HFValidationError, OSError) as cause:
-        reason = (str(cause).strip().splitlines() or ["no reason given"])[0].rstrip(".")
+        listed = frozenset() if local_only else _names_on_hub(model, revision)
+        patterns = [*files, *also]
+        folder = Path(
+            snapshot_download(model, revision=revision, allow_patterns=patterns, local_files_only=local_only)
+        )
+    except LocalEntryNotFoundError as cause:
+        if not local_only:
+            raise _no_download(model, revision, cause, option) from cause
         raise InputError(
-            f"{model} (revision {revision or 'main'}) could not be downloaded ({type(cause).__name__}: {reason}); check "
-            f"the name and the network, or download it elsewhere and pass the folder to {option}"
+            f"{model} (revision {revision or 'main'}) was not downloaded to this machine", code="E_ABSENT"
         ) from cause
+    except (HTTPError, HFValidationError, OSError) as cause:
+        raise _no_download(model, revision, cause, option) from cause
     if missing := [name for name in files if not (folder / name).is_file()]:
         where = "on the hub" if listed else "in the local cache"
         raise InputError(
@@ -101,13 +109,21 @@ def resolve_model(
         _refuse_damaged(path, model)
     # The hub's cache names the folder of a snapshot after its commit.
     commit = folder.name
-    if revision != commit:
+    if revision != commit and not local_only:
         _say_moving(model, revision or "main", commit)
     return ModelFiles(
         folder=folder,
         name=model,
         revision=commit,
         listed=listed or frozenset(p.name for p in folder.iterdir()),
+    )
+
+
+def _no_download(model: str, revision: str | None, cause: Exception, option: str) -> InputError:
+    reason = (str(cause).strip().splitlines() or ["no reason given"])[0].rstrip(".")
+    return InputError(
+        f"{model} (revision {revision or 'main'}) could not be downloaded ({type(cause).__name__}: {reason}); check "
+        f"the name and the network, or download it elsewhere and pass the folder to {option}"
     )
 
 

@@ -27,8 +27,11 @@ COMMIT, REPOSITORY = hub_server.COMMIT, hub_server.REPOSITORY
 LOAD = """
 import json, sys
 from encoders.genetics.encoder_choice import encoder_facts, find_model, load_encoder
+from encoders.genetics.model_choice import model_at_hand
 from encoders.runs.errors import InputError
+absent = [model_at_hand(sys.argv[1]) is None]
 facts = encoder_facts(sys.argv[1])
+absent.append(model_at_hand(sys.argv[1]) is None)
 before = sorted(p.name for p in find_model.__globals__["resolve_model"](sys.argv[1], files=()).folder.iterdir())
 try:
     files, kind = find_model(sys.argv[1])
@@ -36,7 +39,9 @@ try:
 except InputError as error:
     print(json.dumps(str(error)))
     sys.exit()
+here = [model_at_hand(sys.argv[1], revision) == files for revision in (None, files.revision)]
 print(json.dumps({
+    "absent": absent, "here": here,
     "kind": kind.name, "commit": files.revision, "name": files.name, "identity": encoder.identity, "before": before,
     "files": sorted(p.name for p in files.folder.iterdir()), "facts": [facts.name, facts.dim, facts.operations(600)],
     "vector": encoder.encode(["ACGTTGCAAGGC" * 5])[0].tolist(), "operations": encoder.operations(600),
@@ -58,7 +63,11 @@ def test_from_the_hub_as_from_the_folder_and_no_code_is_fetched(tmp_path, kind):
         offline = hub_server.run_against(
             "http://127.0.0.1:9", tmp_path / "cache", LOAD, REPOSITORY, HF_HUB_OFFLINE="1"
         )
-        assert offline | {"before": found["before"]} == found
+        same = ("before", "absent")
+        assert {k: v for k, v in offline.items() if k not in same} == {
+            k: v for k, v in found.items() if k not in same
+        }
+    assert (found["absent"], found["here"]) == ([True, True], [True, True])
     assert found["before"] == ["config.json"]  # a plan fetches no weights
     assert (found["kind"], found["commit"], found["name"]) == (kind, COMMIT, REPOSITORY)
     assert not [name for name in served.fetched if name.endswith(".py")]
