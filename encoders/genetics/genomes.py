@@ -64,6 +64,12 @@ class Genomes:
         """Every distinct sequence once, in order of first appearance."""
         return list(dict.fromkeys(s for window in self.windows for s in window.sequences))
 
+    @property
+    def haplotypes(self) -> int:
+        """Sequences that people carry: two per window, one on a single copy, none where variants were taken by dosage."""
+        phased = [window for window in self.windows if window.dosages is None]
+        return sum(int((2 - window.haploid - 2 * window.absent).sum()) for window in phased)
+
     def summary(self) -> dict[str, object]:
         """What a user should see of it; counts of nothing are left out."""
         unlike = [w.window.name for w in self.windows if not w.varies]
@@ -89,8 +95,11 @@ class Genomes:
             "windows_without_differences": some(unlike) if unlike else 0,
             "variant_records": self.counts["records"],
             **{name: number for name, number in sorted(self.counts.items()) if name != "records"},
+            "rule_for_genotypes_without_phase": self.rules.get("unphased", "refuse")
+            if self.rules.get("unphased", "refuse") != "refuse"
+            else 0,
             **missing_shares(self.windows),
-            "haplotypes": 2 * len(self.people) * len(self.windows),
+            "haplotypes": self.haplotypes,
             "unique_sequences": len(self.sequences),
             "tie_rate": f"{self.ties:.1%} of people share their whole genotype with another "
             f"(at most {self.window_ties:.1%} in one window)",

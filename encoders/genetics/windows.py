@@ -118,7 +118,7 @@ def place_windows(windows: list[Window], reference: Reference, *, max_n_share: f
         length = reference.lengths[contig]
         if window.start >= length:
             raise InputError(
-                f"window {window.name!r} ({window.place}) lies beyond the end of its contig, which has {length} "
+                f"window {window.name!r} ({window.place}, 1-based) lies beyond the end of its contig, which has {length} "
                 f"bases in {reference.path}; pass the FASTA file that the windows were made for",
                 code="E_WINDOW",
             )
@@ -167,7 +167,7 @@ def _parse(line: str, where: str) -> Window:
     contig, start, end = cells[0], cells[1], cells[2]
     if not (start.isdecimal() and end.isdecimal() and int(start) < int(end)):
         raise InputError(
-            f"{where}: start {start!r} and end {end!r} are no window; whole numbers with 0 <= start < end were wanted"
+            f"{where}: start {start!r} and end {end!r} are no window; whole numbers with 0 <= start < end (0-based, as BED has it) were wanted"
         )
     name = cells[3].strip() if len(cells) > 3 else f"{contig}:{int(start) + 1}-{end}"
     strand = cells[5] if len(cells) > 5 else "+"
