@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from align import plots
+from align import report_further as further
 from align import report_rivals as rivals
 from align import report_words as words
 from encoders.runs import InputError, load_json, load_tensors
@@ -128,6 +129,8 @@ def view(findings: Findings, least: int) -> dict[str, Any]:
         "models": words.model_rows(said["models"]),
         "paired": rivals.paired_rows(said.get("paired", {}), least),
         "rivals": rivals.rival_sentences(said.get("rivals", {}), least),
+        "further": further.sections(said, least),
+        "unknown": further.unknown_sentence(said.get("unknown_training", [])),
         "shares": words.share_cells(said.get("oracle_share")),
         "matching": words.matching_sentences(said["matching"], galleries["raw"]["num_anchors"], least),
         "dropped": words.listed([words.variable(name) for name in said["matching"]["dropped"]]),

@@ -300,3 +300,39 @@ def test_it_opens_in_a_browser(found, page, tmp_path, width):
     sizes = [tuple(map(int, size.split(","))) for size in re.findall(r"\[([\d,]+)\]", images)]
     assert len(sizes) == 8 and all(min(size) > 100 for size in sizes)
     assert 'data-overflow="0"' in dom  # nothing sticks out sideways
+
+
+def test_what_the_embedding_knows_is_told_and_small_groups_are_not(found, drawn):
+    page = render(
+        changed(
+            found,
+            subgroups={
+                "site": {
+                    "groups": {"a": {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8, "people": 40}},
+                    "hidden": 2,
+                    "hidden_people": 7,
+                }
+            },
+            calibration={
+                "lift": [0.1 * k for k in range(10)],
+                "edges": [k / 10 for k in range(9)],
+                "pooled_auc": 0.6,
+            },
+            confounds_in_space={"brain_raw": {"all": 0.12, "sex": 0.1}, "brain_adjusted": {"all": -0.01}},
+            genes={"folds": 10, "whole": 0.71, "genes": {"XPC": {"drop": 0.05, "p": 0.001, "q": 0.006}}},
+            fingerprint={"people": 3},
+            linear={"cca": {"p": [0.001], "out_of_fold": [0.4]}},
+            gate={"sentence": "Escalation gate passed: by these numbers."},
+            phenotypes={"mdd": {"reason": "3 people have a label"}},
+            unknown_training=["brain"],
+        ),
+        drawn,
+        min_count=5,
+    )
+    text = " ".join(Page(page).words)
+    assert "Groups too small to be shown: 2 of site" in text and "0.700 (0.600 to 0.800)" in text
+    assert "a cosine must not be read across people" in text and "12.0 %" in text and "-1.0 %" in text
+    assert "XPC" in text and "+0.050" in text and "Escalation gate passed: by these numbers." in text
+    assert "< 5 held-out people have two runs" in text and "3 people have a label" in text
+    assert "The brain encoder does not say whom it was trained on" in text
+    assert "Unknown training" not in render(found, drawn, min_count=5)
