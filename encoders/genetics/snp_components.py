@@ -20,12 +20,14 @@ class Components:
     Args:
         axes: (K, V) loadings, orthonormal rows.
         explained: Share of the training people's variance that each component holds, 0 to 1.
+        total: The training people's variance, over all variants.
         most: The largest K that these training people and variants allow.
         solver: "exact" or "randomized".
     """
 
     axes: Float32[np.ndarray, "K V"]
     explained: Float32[np.ndarray, " K"]
+    total: float
     most: int
     solver: str
 
@@ -66,6 +68,7 @@ def fit_components(train: Float32[np.ndarray, "V N"], number: int) -> Components
     return Components(
         axes=axes,
         explained=pca.explained_variance_ratio_[:rank].astype(np.float32),
+        total=float(pca.explained_variance_[0] / pca.explained_variance_ratio_[0]),
         most=most if rank == number else rank,
         solver="exact" if exact else "randomized",
     )

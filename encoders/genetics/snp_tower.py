@@ -258,7 +258,8 @@ def _summary(tower: SNPTower, config: EmbedSNPs, unused: Path) -> dict[str, Any]
         "explained_by_ancestry": confounding_text(tower.confounding["ancestry"]),
         "explained_by_batch": confounding_text(tower.confounding["batch"]),
         "tie_rate": f"{same[same > 1].sum() / len(tower.people):.1%} of people share their vector with another",
-        "vectors": f"{len(tower.people)} people x {tower.vectors.shape[1]} ({len(tower.blocks)} blocks)",
+        "vectors": f"{len(tower.people)} people x {tower.vectors.shape[1]}"
+        + (f" ({len(tower.blocks)} genes)" if config.blocks == "gene" else ""),
     }
     always = ("people", "variants_used", "tie_rate")
     return {name: value for name, value in rows.items() if value or name in always}
@@ -278,12 +279,10 @@ def _told_components(kept: list[int], most: list[int], config: EmbedSNPs, num_tr
 
 def _explained(tower: SNPTower) -> float:
     """Share of the training people's variance that the components hold, over all blocks."""
-    num_train = len(tower.train)
-    shares, weights = [], []
-    for name, rows in tower.blocks.items():
-        shares.append(float(tower.components[name].explained.sum()))
-        weights.append(float(tower.matrix.values[rows, :num_train].var(axis=1).sum()))
-    return round(float(np.average(shares, weights=weights)), 4)
+    fits = tower.components.values()
+    return round(
+        sum(fit.total * float(fit.explained.sum()) for fit in fits) / sum(fit.total for fit in fits), 4
+    )
 
 
 def _genes(matrix: SNPMatrix, regions: Regions) -> dict[str, Int64[np.ndarray, " _"]]:

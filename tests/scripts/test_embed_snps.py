@@ -88,6 +88,8 @@ def test_fewer_components_are_the_first_ones(study, genotypes):
     _, vectors = embed(study, "--components=3")
     assert vectors.values.shape == (40, 3)
     np.testing.assert_allclose(vectors.values, by_hand(genotypes.copies, number=3), atol=2e-4)
+    whole = by_hand(genotypes.copies)[:NUM_TRAIN].var(axis=0)
+    assert vectors.provenance["explained_variance"] == pytest.approx(whole[:3].sum() / whole.sum(), abs=1e-4)
 
 
 def test_a_held_out_person_changes_no_fitted_number_and_nobody_else(study, genotypes):
