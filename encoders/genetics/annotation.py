@@ -20,6 +20,7 @@ from encoders.runs.errors import InputError
 _GTF = re.compile(r'([\w.-]+)\s+(?:"([^"]*)"|([^;"\s]+))\s*(?:;|$)')
 _GZIP = b"\x1f\x8b"
 _GENE_PARTS = ("transcript", "exon", "CDS")  # GTF features that name their gene
+_OWNER = re.compile(r'(?:^|[;\s])(?:gene_id\s+"?([^";]+)|Parent=([^;\s]+))')
 _PREFIXES = ("gene:", "gene-", "transcript:", "rna-")
 
 
@@ -95,11 +96,11 @@ def read_genes(path: Path) -> list[Gene]:
         InputError: E_ANNOTATION, no GTF or GFF3 file, or no genes in it.
     """
     genes: dict[tuple[str, str], Gene] = {}
-    for line in _parsed(path, _is_gene):
+    for line in _parsed(path, lambda feature, _: _is_gene(feature)):
         gene = _gene(line)
         genes.setdefault(gene.key, gene)
     if not genes:  # some programs write transcripts and exons only
-        for line in _parsed(path, _GENE_PARTS.__contains__):
+        for line in _parsed(path, lambda feature, _: feature in _GENE_PARTS):
             if "gene_id" not in line.values:
                 continue
             gene = _gene(line)
@@ -116,34 +117,41 @@ def read_genes(path: Path) -> list[Gene]:
 
 def read_transcripts(path: Path, genes: list[Gene]) -> dict[tuple[str, str], list[Transcript]]:
     """The transcripts of some genes, by the key of the gene, with overlapping exons of one transcript merged."""
-    wanted = {gene.key for gene in genes}
-    found: dict[tuple[str, str], dict[str, Transcript]] = {key: {} for key in wanted}
+    found: dict[tuple[str, str], dict[str, Transcript]] = {gene.key: {} for gene in genes}
+    names = {name for name, _ in found}
     parents: dict[tuple[str, str], tuple[str, str]] = {}  # transcript of a GFF3 file -> gene
-    exons = []
-    for line in _parsed(path, lambda feature: not _is_gene(feature)):
+
+    def part_of_gene(feature: str, text: str) -> bool:
+        if feature in ("CDS", "start_codon", "stop_codon", "UTR") or _is_gene(feature):
+            return False
+        owner = _OWNER.search(text)
+        return owner is not None and not names.isdisjoint((owner[1] or owner[2]).split(","))
+
+    for line in _parsed(path, part_of_gene):
         if "Parent" not in line.values:  # GTF: every line names its gene
-            key = (line.first("gene_id"), line.contig)
-            if key in wanted and line.feature in ("transcript", "exon") and line.first("transcript_id"):
-                name = line.first("transcript_id")
+            key, name = (line.first("gene_id"), line.contig), line.first("transcript_id")
+            if key in found and name and line.feature in ("transcript", "exon"):
                 transcript = found[key].setdefault(name, Transcript(name=name))
                 transcript.tags |= _tags(line)
                 if line.feature == "exon":
                     transcript.exons.append((line.start, line.end))
             continue
-        for parent in line.values["Parent"]:
-            owner = (parent, line.contig)
-            if line.feature == "exon":
-                exons.append((owner, line.start, line.end))
-            elif owner in wanted and line.first("ID"):
+        for owner in ((parent, line.contig) for parent in line.values["Parent"]):
+            if owner not in found:
+                continue
+            if line.feature == "exon":  # of a gene without transcripts (pseudogenes of RefSeq)
+                bare = found[owner].setdefault(owner[0], Transcript(name=_bare(owner[0])))
+                bare.exons.append((line.start, line.end))
+            elif line.first("ID"):
                 parents[line.first("ID"), line.contig] = owner
                 name = line.first("transcript_id") or _bare(line.first("ID"))
                 found[owner][line.first("ID")] = Transcript(name=name, tags=_tags(line))
-    for owner, start, end in exons:
-        gene = parents.get(owner)
-        if gene is not None:
-            found[gene][owner[0]].exons.append((start, end))
-        elif owner in wanted:  # exons of a gene without transcripts (pseudogenes of RefSeq)
-            found[owner].setdefault(owner[0], Transcript(name=_bare(owner[0]))).exons.append((start, end))
+    if parents:
+        names = {name for name, _ in parents}
+        for line in _parsed(path, lambda feature, text: feature == "exon" and part_of_gene(feature, text)):
+            for owner in ((parent, line.contig) for parent in line.values.get("Parent", [])):
+                if owner in parents:
+                    found[parents[owner]][owner[0]].exons.append((line.start, line.end))
     kept = {}
     for key, transcripts in found.items():
         kept[key] = [t for t in transcripts.values() if t.exons]
@@ -220,8 +228,8 @@ def text_lines(path: Path) -> Iterator[str]:
         raise InputError(f"{path} is damaged ({cause}); copy or download it again") from cause
 
 
-def _parsed(path: Path, wanted: Callable[[str], bool]) -> Iterator[_Line]:
-    """The lines whose feature is wanted; every line is checked.
+def _parsed(path: Path, wanted: Callable[[str, str], bool]) -> Iterator[_Line]:
+    """The lines that are wanted by their feature and column nine; every line is checked.
 
     Raises:
         InputError: E_ANNOTATION, with the number of the line.
@@ -241,7 +249,7 @@ def _parsed(path: Path, wanted: Callable[[str], bool]) -> Iterator[_Line]:
             )
         if strand not in ("+", "-", ".", "?"):
             raise _fault(path, number, f"has strand {strand!r}; '+', '-' or '.' was wanted")
-        if wanted(cells[2]):
+        if wanted(cells[2], cells[8]):
             yield _Line(
                 contig=cells[0],
                 feature=cells[2],
