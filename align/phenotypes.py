@@ -19,9 +19,9 @@ from align.pairs import Pairs
 from align.phenotype_columns import Phenotype
 from align.phenotype_models import Learners, boosted, linear, stacked
 from encoders.cohort import ConfoundDesign
+from encoders.cohort.confounds import columns_of
 from encoders.stats import cluster_weights
 from encoders.stats.baselines import class_shares, mean_prediction
-from encoders.stats.delong import delong_test
 from encoders.stats.paired import Resampled, paired_difference, resample_scores
 
 METRICS = {True: ("auroc", "auprc", "brier", "balanced_accuracy"), False: ("r2", "r", "mae")}
@@ -102,6 +102,8 @@ def _one(
         },
     }
     if len(phenotype.classes) == 2:
+        from encoders.stats.delong import delong_test  # with all of scipy.stats
+
         positive = wanted[rows["test"]] == 1
         told["delong"] = {
             f"{fusion} - {other}": asdict(
@@ -147,7 +149,7 @@ def _predictions(
                 learners, [v[train] for v in sides.values()], [found[f"{name}_linear"] for name in names]
             )
         found[f"concatenated_{kind}"] = model(learners, both[train], both[others])
-    terms = [t for t in confound_terms if phenotype.name not in t.replace("^2", "").split(":")]
+    terms = [t for t in confound_terms if phenotype.name not in columns_of(t)]
     design = ConfoundDesign(terms=tuple(terms)).fit(pairs.frame.iloc[train])
     confounds = design.transform(pairs.frame)
     if confounds.shape[1]:

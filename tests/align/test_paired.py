@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from align.galleries import Gallery, everyone
-from align.paired import paired_tests, resampled_auc, restricted
+from align.paired import PairedTests, resampled_auc, restricted
 from align.retrieval import DIRECTIONS, auc2afc, compare, mean, resampled_counts
 from encoders.stats import cluster_weights
 
@@ -14,6 +14,10 @@ def scores(rng, shared, noise, people=None):
     """Similarities of a model that sees the shared part through its own noise."""
     left, right = (shared + noise * rng.standard_normal(shared.shape) for _ in "lr")
     return left @ right.T
+
+
+def paired_tests(ours, theirs, rows, galleries, **options):
+    return PairedTests(ours, galleries, **options).against(theirs, rows)
 
 
 def gallery(rng, people, *, strict):
