@@ -17,13 +17,14 @@ from encoders.runs.errors import InputError
 
 
 def tiles(length: int, context: int, overlap: int) -> list[tuple[int, int]]:
-    """[start, end) of the fewest evenly spread tiles of at most ``context`` bases that cover ``length`` bases.
+    """[start, end) of evenly spread tiles of at most ``context`` bases that cover ``length`` bases.
 
     Neighbours have at least ``overlap`` bases in common; a sequence that fits is one tile.
     """
     if length <= context:
         return [(0, length)]
-    count = -(-(length - overlap) // (context - overlap))
+    reach = overlap + 2  # two bases more, which rounding to whole bases may take away
+    count = -(-(length - reach) // (context - reach))
     spread = length - context
     left = [k * spread // (count - 1) for k in range(count // 2)]
     found = [(start, start + context) for start in left]
