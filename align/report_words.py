@@ -286,9 +286,13 @@ def short(value: Any) -> str:
 
 def variable(name: str) -> str:
     """A column of the table of people in words: `mean_fd^2` is "head motion²"."""
-    squared = name.endswith("^2")
-    parts = re.split(r":| x ", name.removesuffix("^2"))
-    return " × ".join(VARIABLES.get(p, p.replace("_", " ")) for p in parts) + ("²" if squared else "")
+    words = []
+    for part in re.split(r":| x ", name):
+        column, form = part.removesuffix("^2"), "²" if part.endswith("^2") else ""
+        if part.startswith("spline("):
+            column, form = part[len("spline(") : -1], " (curve)"
+        words.append(VARIABLES.get(column, column.replace("_", " ")) + form)
+    return " × ".join(words)
 
 
 def grouped(names: list[str]) -> list[str]:

@@ -3,14 +3,45 @@
 Glossary: S people · C confound columns · D columns of the data to clean.
 """
 
+import re
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from encoders.cohort.config import DEFAULT_TERMS
+from encoders.cohort.spline import knots_of, natural_spline
 from encoders.runs.errors import InputError
+
+PART = re.compile(r"spline\((?P<curved>[^():^]+)\)|(?P<name>(?!spline\()[^:^]+)(?P<square>\^2)?")
+
+
+def columns_of(term: str) -> list[str]:
+    """The columns of the table of people that a term reads: `spline(age):sex` reads age and sex.
+
+    Raises:
+        InputError: the term is none of the forms that :class:`ConfoundDesign` lists.
+    """
+    return [name for name, _ in _parts(term)]
+
+
+def _parts(term: str) -> list[tuple[str, str]]:
+    """(Column, form) of each factor of a term; the form is "", "square" or "spline"."""
+    parts = []
+    for part in term.split(":"):
+        found = PART.fullmatch(part.strip())
+        if found is None:
+            raise InputError(
+                f"confound term {term!r}: {part!r} is not understood; NAME, NAME^2, spline(NAME) or these joined by : "
+                f"were wanted"
+            )
+        if found["curved"]:
+            parts.append((found["curved"], "spline"))
+        else:
+            parts.append((found["name"], "square" if found["square"] else ""))
+    return parts
 
 
 @dataclass(kw_only=True)
@@ -21,7 +52,8 @@ class ConfoundDesign:
     that an unseen level (a new site) gets the mean effect. Everything is learned in :meth:`fit`.
 
     Args:
-        terms: Columns, `name^2` for squares, `a:b` for interactions of two columns.
+        terms: Columns; `name^2` for squares; `spline(name)` for a natural cubic spline, where an effect bends more
+            often than a parabola; `a:b` for interactions of two or more of these.
     """
 
     terms: tuple[str, ...] = DEFAULT_TERMS
@@ -31,14 +63,19 @@ class ConfoundDesign:
     _numeric: dict[str, tuple[float, float]] = field(default_factory=dict)
     _levels: dict[str, dict[str, float]] = field(default_factory=dict)
     _known: dict[str, set[str]] = field(default_factory=dict)
+    _knots: dict[str, Float[np.ndarray, " K"]] = field(default_factory=dict)
     _spread: Float[np.ndarray, "2 C"] | None = None
 
     def fit(self, frame: pd.DataFrame) -> "ConfoundDesign":
-        """Learn means, scales and levels from training people."""
+        """Learn means, scales, levels and knots from training people.
+
+        Raises:
+            InputError: a term is malformed, or asks for the spline of a column that holds no numbers.
+        """
         self.used_, self.absent_, self.unseen_ = [], [], {}
-        self._numeric, self._levels, self._known = {}, {}, {}
+        self._numeric, self._levels, self._known, self._knots = {}, {}, {}, {}
         for term in self.terms:
-            parts = term.replace("^2", "").split(":")
+            parts = columns_of(term)
             usable = all(part in frame and frame[part].notna().any() for part in parts)
             (self.used_ if usable else self.absent_).append(term)
             for part in parts if usable else ():
@@ -50,6 +87,12 @@ class ConfoundDesign:
                     # one level fewer than there are: the intercept of the regression holds the last one
                     self._levels[part] = {level: float(share[level]) for level in sorted(share.index)[:-1]}
                     self._known[part] = set(share.index)
+            for part in [name for name, form in _parts(term) if usable and form == "spline"]:
+                if part not in self._numeric:
+                    raise InputError(
+                        f"confound term {term!r}: {part} holds no numbers, so it has no spline; name it {part}"
+                    )
+                self._knots[part] = knots_of(self._part(frame[frame[part].notna()], part)[:, 0])
         columns = self._columns(frame)
         spread = columns.std(axis=0) if columns.shape[1] else np.empty(0)
         keep = spread > 1e-12
@@ -78,22 +121,23 @@ class ConfoundDesign:
         ]
         return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 
+    def _factor(self, frame: pd.DataFrame, name: str, form: str) -> Float[np.ndarray, "S L"]:
+        part = self._part(frame, name)
+        if form == "spline":
+            return natural_spline(part[:, 0], self._knots[name])
+        return part**2 if form == "square" else part
+
     def _columns(self, frame: pd.DataFrame) -> Float[np.ndarray, "S C"]:
-        blocks = []
-        for term in self.used_:
-            if term.endswith("^2"):
-                blocks.append(self._part(frame, term[:-2]) ** 2)
-            elif ":" in term:
-                left, right = (self._part(frame, part) for part in term.split(":"))
-                blocks.append((left[:, :, None] * right[:, None, :]).reshape(len(frame), -1))
-            else:
-                blocks.append(self._part(frame, term))
+        blocks = [
+            reduce(_products, [self._factor(frame, name, form) for name, form in _parts(term)])
+            for term in self.used_
+        ]
         return np.concatenate(blocks, axis=1) if blocks else np.empty((len(frame), 0))
 
 
 @dataclass(kw_only=True)
 class Residualizer:
-    """Take out of each column what confounds explain linearly; coefficients come from training people."""
+    """Take out of each column what the design's columns explain (least squares); coefficients come from training people."""
 
     design: ConfoundDesign = field(default_factory=ConfoundDesign)
     coefficients_: Float[np.ndarray, "C1 D"] | None = None
@@ -119,6 +163,11 @@ class Residualizer:
             raise RuntimeError("Residualizer.transform before fit")
         fitted = _with_intercept(self.design.transform(frame)) @ self.coefficients_
         return (values - fitted).astype(values.dtype)
+
+
+def _products(left: Float[np.ndarray, "S L"], right: Float[np.ndarray, "S R"]) -> Float[np.ndarray, "S P"]:
+    """Every column of one times every column of the other."""
+    return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
 
 
 def _with_intercept(columns: Float[np.ndarray, "S C"]) -> Float[np.ndarray, "S C1"]:

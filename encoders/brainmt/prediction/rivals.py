@@ -15,7 +15,7 @@ from encoders.brainmt.prediction.connectome import Connectomes, connectomes
 from encoders.brainmt.store import FMRIStore
 from encoders.brainmt.targets import Target, Targets
 from encoders.cohort import Cohort, Split
-from encoders.cohort.confounds import ConfoundDesign
+from encoders.cohort.confounds import ConfoundDesign, columns_of
 from encoders.runs.errors import InputError
 from encoders.stats.baselines import class_shares, logistic_prediction, mean_prediction, ridge_prediction
 
@@ -115,7 +115,7 @@ def check_confounds(config: PredictBrainMT, cohort: Cohort) -> None:
 
 def terms_for(target: str, terms: Sequence[str]) -> tuple[str, ...]:
     """Confound terms that do not contain the target itself: age must not be predicted from age."""
-    return tuple(term for term in terms if target not in term.replace("^2", "").split(":"))
+    return tuple(term for term in terms if target not in columns_of(term))
 
 
 def _mean(target: Target, labels: Float[np.ndarray, " L"], num: int) -> Float[np.ndarray, "S *C"]:
