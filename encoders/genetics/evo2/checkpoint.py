@@ -61,11 +61,13 @@ def load_evo2(
         for name, tensor in weights.tensors(group):
             if not torch.isfinite(tensor).all():
                 raise InputError(f"{weights.path}: {name} holds NaN or infinite numbers; download it again")
-            if name.endswith(QKV) and not weights.regrouped:
+            if name.endswith(QKV):
                 tensor = regroup_heads(tensor, config.num_attention_heads)
             kept = name.rpartition(".")[2] in FP32
             number = torch.promote_types(dtype, torch.float32) if kept else dtype
-            tensor = tensor.to(number)
+            # a copy of the small ones that keep their format: left in place, they would keep the pages of a whole
+            # block of the file in memory, though all others were converted
+            tensor = tensor.to(number, copy=kept)
             _assign(model, name, tensor if put is None else put(name, tensor))
             del tensor
     return Loaded(model=model.eval().requires_grad_(False), dropped=len(stored) - len(names))
@@ -80,11 +82,6 @@ def empty_model(config: Evo2Config) -> Evo2Model:
 def regroup_heads(weight: Tensor, heads: int) -> Tensor:
     """Rows of Wqkv from the file's order (head, then q k v, then channel) to ours (q k v, then head, then channel)."""
     return weight.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
-
-
-def ungroup_heads(weight: Tensor, heads: int) -> Tensor:
-    """The inverse of :func:`regroup_heads`."""
-    return weight.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def check_tensors(stored: dict[str, tuple[int, ...]], config: Evo2Config, weights: WeightFile) -> list[str]:

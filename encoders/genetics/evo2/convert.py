@@ -70,6 +70,7 @@ def convert(source: ModelFiles, output: Path, *, shard_bytes: int = 4_000_000_00
             path = temporary / f"shard{len(shards)}"
             with replacing(path, num_bytes=size) as file:
                 save_file(pending, file, metadata={"format": "pt"})
+                file.chmod(0o644)
             shards.append({name: tuple(tensor.shape) for name, tensor in pending.items()})
             pending.clear()
 

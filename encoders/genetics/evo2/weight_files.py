@@ -29,12 +29,10 @@ class WeightFile(ABC):
     Attributes:
         path: What messages call it.
         files: All files it is made of.
-        regrouped: Whether Wqkv is in our order of rows, not in the authors'.
     """
 
     path: Path
     files: list[Path]
-    regrouped = False
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
