@@ -37,6 +37,7 @@ ARTIFACTS = {
 # vectors beside brain and genetics -> command that makes them
 VECTOR_MAKERS = {
     "brain_static": "python scripts/export_static.py",
+    "brain_connectome": "python scripts/export_connectome.py",
     "snps": "python scripts/embed_snps.py",
     "polygenic": "python scripts/embed_scores.py --scores FILE",
 }
