@@ -55,8 +55,9 @@ class Align:
             deviation; empty: once, with `seed`.
         kinds: Which models: "adjusted" (for confounds) and "raw". Evaluation needs both; a sweep one.
         projector: The projectors.
-        confounds: Columns taken out of the inputs and of the aligned vectors of the adjusted model; `a^2` and
-            `a:b` are squares and interactions. Columns that the table lacks are named in the report.
+        confounds: Columns taken out of the inputs and of the aligned vectors of the adjusted model; `a^2`,
+            `spline(a)` and `a:b` are squares, natural cubic splines and interactions. Columns that the table lacks are
+            named in the report.
         loss: "clip" (softmax over the batch) or "siglip" (each pair on its own, which suits small batches).
         loss_chunk: Compare the batch in square tiles of so many people, for batches whose B x B logits do not fit; 0
             compares all at once. Same value and gradients.
