@@ -119,8 +119,7 @@ def window_haplotypes(
     records = variants.fetch(contig, window.start, window.end + window.clipped, people)
     if copies is None:
         copies = np.full(len(people), 2, np.int8)
-    records, broken = single_copies(records, copies, heterozygotes=heterozygotes, window=window)
-    counts: Counter[str] = Counter(heterozygous_on_one_copy=broken)
+    records, counts = single_copies(records, copies, heterozygotes=heterozygotes, window=window)
     records = settle_phase(records, window, mode=unphased, path=variants.path, counts=counts)
     places = list(zip(records.positions, (names[0] for names in records.alleles), strict=True))
     usable = usable_rows(places, window, reference, check, counts)

@@ -8,6 +8,7 @@ refused unless they are declared missing.
 Glossary: R records · S people.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -132,19 +133,20 @@ def diploid_everywhere(num_people: int) -> Ploidy:
 
 def single_copies(
     records: Records, copies: Int8[np.ndarray, " S"], *, heterozygotes: str, window: Window
-) -> tuple[Records, int]:
+) -> tuple[Records, Counter[str]]:
     """The records with one allele for people with one copy, however the file codes it, and none for those without.
 
     Both haplotypes of a person with one copy then carry that allele; somebody without a copy carries REF.
 
     Returns:
-        The records, and how many heterozygous calls on a single copy became missing.
+        The records, and how many heterozygous calls on a single copy became missing, and how many calls of ALT
+        people have without a copy.
 
     Raises:
         InputError: E_PLOIDY for those calls, unless ``heterozygotes`` is "missing".
     """
     if (copies == 2).all():
-        return records, 0
+        return records, Counter()
     single = copies < 2
     calls: Int16[np.ndarray, "R S 2"] = records.calls.copy()
     first, second = calls[:, single, 0], calls[:, single, 1]
@@ -161,9 +163,13 @@ def single_copies(
             code="E_PLOIDY",
         )
     one = np.where(broken, np.int16(MISSING), one)
-    one = np.where(copies[single] == 0, np.int16(0), one)
+    none = copies[single] == 0
+    stray = int(((first > 0) | (second > 0))[:, none].sum())
+    one = np.where(none, np.int16(0), one)
     calls[:, single, 0] = calls[:, single, 1] = one
-    return replace(records, calls=calls, unphased=records.unphased & ~single), count
+    return replace(records, calls=calls, unphased=records.unphased & ~single), Counter(
+        heterozygous_on_one_copy=count, genotypes_without_a_copy_ignored=stray
+    )
 
 
 def _read_sexes(cells: list[object]) -> list[str | None]:

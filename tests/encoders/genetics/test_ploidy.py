@@ -82,6 +82,7 @@ def test_two_alleles_on_one_copy_are_refused_or_declared_missing(files):
 def test_women_have_no_y_and_people_of_unknown_sex_are_read_as_written(files):
     built = build(files, ["1", "1|1", "0|1"], contig="Y")
     assert built.absent.tolist() == [False, True, False]
+    assert built.counts["genotypes_without_a_copy_ignored"] == 2
     assert built.index[1].tolist() == [0, 0]
     assert built.index[2, 0] != built.index[2, 1]
     assert built.varies
