@@ -131,7 +131,7 @@ class BgenVariants:
                 raise InputError(
                     f"{self.path}: the record at {contig}:{record.pos} holds probabilities of genotypes (three "
                     f"columns), without phase, so there are no haplotypes in it; phase it (SHAPEIT5, Beagle), pass "
-                    f"a phased BGEN such as ukb_hap, or use it for the linear SNP vectors",
+                    f"a phased BGEN such as ukb_hap, or use it for the linear SNP vectors or with --unphased=dosage",
                     code="E_UNPHASED",
                 )
             called, single = called_alleles(*self._probabilities(record, contig), len(listed))

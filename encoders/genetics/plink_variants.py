@@ -115,7 +115,7 @@ class PlinkVariants:
             raise InputError(
                 f"{self.path} is a PLINK .bed file, which holds no phase: it says that a person has both alleles, "
                 f"not which chromosome carries which, so there are no haplotypes in it; phase it (SHAPEIT5, Beagle) "
-                f"and pass the VCF, BCF or .pgen, or use it for the linear SNP vectors",
+                f"and pass the VCF, BCF or .pgen, or use it for the linear SNP vectors or with --unphased=dosage",
                 code="E_UNPHASED",
             )
         rows, columns, back = self._select(contig, start, end, people)
