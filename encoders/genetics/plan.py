@@ -69,7 +69,10 @@ def plan(config: EmbedGenome, study: Study, inputs: Mapping[str, Any]) -> dict[s
             return rows | _without_model(str(cause))
         at_hand = model_at_hand(model, config.revision)
         if at_hand is None:
-            facts = encoder_facts(model, revision=config.revision, **config.encoder_options)
+            try:
+                facts = encoder_facts(model, revision=config.revision)
+            except InputError as cause:  # no network: what needs no model is worth knowing all the same
+                return rows | _without_model(str(cause))
             return rows | _from_facts(units, facts, model, config, genomes)
         encoder = load_encoder(
             at_hand,
