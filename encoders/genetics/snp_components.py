@@ -55,9 +55,10 @@ def fit_components(train: Float32[np.ndarray, "V N"], number: int) -> Components
     number = min(number, most)
     with threadpool_limits(1):
         if exact:
-            pca = PCA(number, svd_solver="full").fit(train.T.astype(np.float64))
+            pca = PCA(number, copy=False, svd_solver="full").fit(train.T.astype(np.float64))
         else:
-            pca = PCA(number, svd_solver="randomized", iterated_power=7, random_state=0).fit(train.T)
+            pca = PCA(number, copy=False, svd_solver="randomized", iterated_power=7, random_state=0)
+            pca.fit(train.T.copy())  # a copy of ours, which it may then centre in place
         # variants in full linkage leave fewer directions than there are variants
         rank = int((pca.singular_values_ > 1e-6 * pca.singular_values_[0]).sum())
         axes = pca.components_[:rank].astype(np.float32)
