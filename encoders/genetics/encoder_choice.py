@@ -120,7 +120,7 @@ def kind_of(files: ModelFiles) -> Kind:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as cause:
         raise InputError(f"{path} is not readable ({cause}); a model's config.json was wanted") from cause
-    names = files.listed | frozenset(p.name for p in files.folder.iterdir())
+    names = files.listed | frozenset(p.name for p in files.folder.glob("*"))  # which may not exist: nothing fetched
     for kind in KINDS:
         if isinstance(content, dict) and kind.recognises(content, names):
             return kind

@@ -23,7 +23,7 @@ def read_config(files: ModelFiles) -> tuple[Evo2Config, bool]:
     Raises:
         InputError: none of them, or several YAML files.
     """
-    yamls = sorted(path for path in files.folder.iterdir() if path.suffix in (".yml", ".yaml"))
+    yamls = sorted(path for path in files.folder.glob("*") if path.suffix in (".yml", ".yaml"))
     if len(yamls) > 1:
         raise InputError(
             f"{files.folder} holds {len(yamls)} YAML files ({', '.join(path.name for path in yamls)}); leave the one "
@@ -32,7 +32,7 @@ def read_config(files: ModelFiles) -> tuple[Evo2Config, bool]:
     if yamls:
         config = Evo2Config.from_yaml(yamls[0])
         return config, RANDOM_MARK in yamls[0].read_text(encoding="utf-8")
-    names = files.listed | frozenset(path.name for path in files.folder.iterdir())
+    names = files.listed | frozenset(path.name for path in files.folder.glob("*"))
     weights = [name for name in sorted(names) if name.endswith(".pt") or ".pt.part" in name]
     for name in [*weights, files.name] if weights else []:
         if released_name(name) is not None:
