@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from encoders.stats.baselines import logistic_prediction, ridge_prediction
+from encoders.stats.baselines import logistic_cost, logistic_prediction, ridge_prediction
 from encoders.stats.components import principal_axes
 
 MOST_COLUMNS = (
@@ -40,16 +40,27 @@ class Learners:
 
 
 def linear(
-    learners: Learners, train: Float[np.ndarray, "L D"], others: Float[np.ndarray, "N D"]
+    learners: Learners,
+    train: Float[np.ndarray, "L D"],
+    others: Float[np.ndarray, "N D"],
+    *,
+    cost: float | None = None,
 ) -> Float[np.ndarray, "N *C"]:
-    """Ridge regression, or logistic regression; the penalty is chosen by inner folds that keep families together."""
+    """Ridge regression, or logistic regression; the penalty is chosen by inner folds that keep families together.
+
+    Args:
+        learners: Who is learned from.
+        train: Their vectors.
+        others: Vectors of the people to predict.
+        cost: Of logistic regression, where it was chosen before.
+    """
     if not learners.classes:
         return ridge_prediction(
             train.astype(np.float64), learners.wanted, others.astype(np.float64), families=learners.families
         )
     train, others = _components(train, others)
     return logistic_prediction(
-        train, learners.wanted, others, classes=learners.classes, families=learners.families
+        train, learners.wanted, others, classes=learners.classes, families=learners.families, cost=cost
     )
 
 
@@ -81,7 +92,7 @@ def boosted(
 
 def stacked(
     learners: Learners,
-    train: Sequence[Float[np.ndarray, "L D"]],
+    train: Sequence[Float[np.ndarray, "L _"]],
     predicted: Sequence[Float[np.ndarray, "N *C"]],
 ) -> Float[np.ndarray, "N *C"]:
     """A linear model of the sides' linear predictions, fitted on predictions for people of other families.
@@ -98,6 +109,13 @@ def stacked(
     splitter = (StratifiedGroupKFold if learners.classes else GroupKFold)(num)
     width = learners.classes or 1
     inner = np.zeros((len(families), width * len(train)))
+    # one choice of the penalty per side: choosing again in every fold takes five times as long and changes little
+    costs = [
+        logistic_cost(_components(side, side)[0], learners.wanted, classes=width, families=learners.families)
+        if learners.classes
+        else None
+        for side in train
+    ]
     for inside, outside in splitter.split(train[0], learners.wanted, families):
         part = Learners(
             wanted=learners.wanted[inside],
@@ -107,7 +125,7 @@ def stacked(
             seed=learners.seed,
         )
         for k, side in enumerate(train):
-            found = linear(part, side[inside], side[outside])
+            found = linear(part, side[inside], side[outside], cost=costs[k])
             inner[outside, k * width : (k + 1) * width] = _columns(found, learners.classes)
     final = np.concatenate([_columns(p, learners.classes) for p in predicted], axis=1)
     return linear(learners, inner, final)

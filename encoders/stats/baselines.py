@@ -90,6 +90,7 @@ def logistic_prediction(
     *,
     classes: int,
     families: Sequence[str],
+    cost: float | None = None,
 ) -> Float[np.ndarray, "N C"]:
     """Class probabilities by logistic regression (multinomial for more than two classes) on standardised features.
 
@@ -101,12 +102,21 @@ def logistic_prediction(
         others: Features of the people to predict.
         classes: C.
         families: Family of each training person; never cut by the inner folds.
+        cost: Inverse of the penalty, where it was chosen before (``logistic_cost``).
     """
     directions, rotated = _rotate(train, others)
     if len(np.unique(wanted)) < 2 or directions.shape[1] == 0:
         return class_shares(wanted, classes, len(others))
-    cost = _best_cost(directions, wanted, classes, np.asarray(families))
+    if cost is None:
+        cost = _best_cost(directions, wanted, classes, np.asarray(families))
     return _fit_logistic(directions, wanted, rotated, classes, cost)
+
+
+def logistic_cost(
+    train: Float[np.ndarray, "S F"], wanted: Int[np.ndarray, " S"], *, classes: int, families: Sequence[str]
+) -> float:
+    """The cost that :func:`logistic_prediction` would choose, for fits that are repeated on parts of these people."""
+    return _best_cost(_rotate(train, train)[0], wanted, classes, np.asarray(families))
 
 
 def _best_cost(

@@ -166,7 +166,9 @@ def _columns(
     """What confounds leave of one side, on its principal axes: all that vary, or as many as the rule says."""
     values = space.project(side)
     axes, variances = principal_axes(values)
-    if not len(variances) or variances[0] <= 1e-20 * max(float(side.var(axis=0).sum()), 1e-300):
+    if not len(variances) or variances[0] <= 1e-20 * max(
+        float(np.square(side, dtype=np.float64).mean(axis=0).sum()), 1e-300
+    ):
         raise InputError(
             f"the {which} side does not vary between people beyond confounds; nothing can be related to it"
         )
