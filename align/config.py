@@ -58,6 +58,12 @@ class Align:
         confounds: Columns taken out of the inputs and of the aligned vectors of the adjusted model; `a^2`,
             `spline(a)` and `a:b` are squares, natural cubic splines and interactions. Columns that the table lacks are
             named in the report.
+        harmonise: "combat" takes the shift and stretch of each site out of the vectors of `harmonise_modalities` before
+            either model, fitted on training people; a site that training lacks gets the mean site effect.
+        harmonise_by: Column that says where a person was measured.
+        harmonise_keep: Covariates whose effects on the vectors stay, such as age and sex where sites differ in them.
+            Nothing that is to be predicted belongs here.
+        harmonise_modalities: What was measured at these sites.
         loss: "clip" (softmax over the batch) or "siglip" (each pair on its own, which suits small batches).
         loss_chunk: Compare the batch in square tiles of so many people, for batches whose B x B logits do not fit; 0
             compares all at once. Same value and gradients.
@@ -94,6 +100,10 @@ class Align:
     kinds: list[Literal["raw", "adjusted"]] = field(default_factory=lambda: ["raw", "adjusted"])
     projector: ProjectorConfig = field(default_factory=ProjectorConfig)
     confounds: list[str] = field(default_factory=lambda: list(DEFAULT_TERMS))
+    harmonise: Literal["none", "combat"] = "none"
+    harmonise_by: str = "site"
+    harmonise_keep: list[str] = field(default_factory=list)
+    harmonise_modalities: list[str] = field(default_factory=lambda: ["brain"])
     loss: Literal["clip", "siglip"] = "clip"
     loss_chunk: int = 0
     soft_weight: float = 0.0
@@ -113,6 +123,11 @@ class Align:
     wandb: str = ""
     redo: bool = False
 
+    @property
+    def harmonised(self) -> list[str]:
+        """The modalities whose sites are harmonised."""
+        return self.harmonise_modalities if self.harmonise == "combat" else []
+
     def __post_init__(self) -> None:
         if len(self.modalities) < 2 or len(set(self.modalities)) < len(self.modalities):
             raise InputError(f"--modalities={self.modalities}; two or more different names were wanted")
@@ -120,6 +135,10 @@ class Align:
             raise InputError("--kinds is empty; raw, adjusted or both were wanted")
         if bad := [m for m in self.modalities if not re.fullmatch(r"[a-z][a-z0-9_]*", m)]:
             raise InputError(f"--modalities: {bad[0]!r}; small letters, digits and _ were wanted")
+        if unknown := sorted(set(self.harmonised) - set(self.modalities)):
+            raise InputError(
+                f"--harmonise_modalities: {unknown[0]!r} is not among --modalities ({', '.join(self.modalities)})"
+            )
         if self.loss_chunk < 0:
             raise InputError(
                 f"--loss_chunk={self.loss_chunk}; people on the side of a tile, or 0, were wanted"

@@ -1,7 +1,8 @@
 """One alignment of a study: the raw model and the confound-adjusted model, and what they make of everybody.
 
 The adjusted model sees inputs without what confounds explain, and its aligned vectors are residualised once
-more before scoring; both regressions are fitted on training people.
+more before scoring; both regressions are fitted on training people. If asked for, sites are harmonised before either
+model, also fitted on training people.
 
 Glossary: S people · D input columns · O width of the shared space.
 """
@@ -19,6 +20,7 @@ from align.model import AlignmentModel
 from align.pairs import Joined
 from align.train import Inputs, embed, scaled, train_alignment
 from encoders.cohort import Cohort, ConfoundDesign, Residualizer, Split
+from encoders.cohort.harmonise import Combat
 from encoders.runs.artifact import save_tensors
 from encoders.runs.config import to_plain
 from encoders.vectors import SubjectVectors
@@ -76,6 +78,10 @@ def align_study(
     for kind in config.kinds:
         data = {m: vectors[m].select(present[m]) for m in vectors}
         train = {m: _train_rows(joined, m, present[m]) for m in vectors}
+        harmonisers = {m: _harmoniser(config) for m in config.harmonised}
+        for m, combat in harmonisers.items():
+            combat.fit(data[m][train[m]], frames[m].iloc[train[m]])
+            data[m] = combat.transform(data[m], frames[m])
         residualizers: dict[str, Residualizer] = {}
         if kind == "adjusted":
             for m in vectors:
@@ -100,8 +106,23 @@ def align_study(
             aligned[f"{m}_{kind}"] = np.full((len(everyone), values.shape[1]), np.nan, dtype=np.float32)
             aligned[f"{m}_{kind}"][[row[i] for i in present[m]]] = values
         if accelerator.is_main_process:
-            _save_model(folder / kind / "model.safetensors", model, inputs, residualizers, config)
+            path = folder / kind / "model.safetensors"
+            _save_model(path, model, inputs, residualizers, harmonisers, config)
+    if config.harmonised:
+        told["harmonised"] = {
+            m: {
+                "by": combat.site,
+                "keep": list(combat.keep),
+                "unseen": combat.unseen_,
+                "small": combat.small_,
+            }
+            for m, combat in harmonisers.items()
+        }
     return Aligned(vectors=aligned, confounds=told, validation=validation)
+
+
+def _harmoniser(config: Align) -> Combat:
+    return Combat(site=config.harmonise_by, keep=tuple(config.harmonise_keep))
 
 
 def _residualizer(config: Align) -> Residualizer:
@@ -187,13 +208,21 @@ def unit(values: Float32[np.ndarray, "S O"]) -> Float32[np.ndarray, "S O"]:
 
 
 def _save_model(
-    path: Path, model: AlignmentModel, inputs: Inputs, residualizers: dict[str, Residualizer], config: Align
+    path: Path,
+    model: AlignmentModel,
+    inputs: Inputs,
+    residualizers: dict[str, Residualizer],
+    harmonisers: dict[str, Combat],
+    config: Align,
 ) -> None:
-    """Projector weights with the scaling and regression that their inputs went through."""
+    """Projector weights with the harmonisation, regression and scaling that their inputs went through."""
     tensors = {f"model.{key}": value.detach().cpu().numpy() for key, value in model.state_dict().items()}
     for m, whitener in inputs.whiteners.items():
         tensors |= {f"whitener.{m}.mean": whitener.mean_, f"whitener.{m}.matrix": whitener.matrix_}
     for m, residualizer in residualizers.items():
         tensors[f"residualizer.{m}.coefficients"] = residualizer.coefficients_
+    for m, combat in harmonisers.items():
+        for name in ("mean", "slopes", "sd", "shift", "variance", "weights"):
+            tensors[f"harmoniser.{m}.{name}"] = getattr(combat, f"{name}_")
     content = {"projector": to_plain(config.projector), "modalities": list(inputs.whiteners)}
     save_tensors(path, MODEL, MODEL_FORMAT, tensors, content)

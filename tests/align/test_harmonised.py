@@ -1,0 +1,82 @@
+"""align --harmonise=combat: fitted on train, before both models, recorded; off by default."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from align.config import Align, ProjectorConfig
+from align.pairs import join
+from align.run import align_study
+from encoders.cohort import Cohort, groups_of, make_split
+from encoders.cohort.harmonise import Combat
+from encoders.cohort.synthetic import SyntheticCohort, vector_cohort
+from encoders.runs.artifact import load_tensors
+from encoders.runs.devices import accelerator
+from encoders.runs.errors import InputError
+from encoders.vectors import SubjectVectors
+
+CONFIG = Align(
+    projector=ProjectorConfig(output_dim=4, hidden_dim=8),
+    epochs=2,
+    batch_size=64,
+    eval_every=1,
+    confounds=["age", "sex"],
+)
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Vectors of 200 people; one site is among the held-out people only."""
+    made = vector_cohort(SyntheticCohort(people=200, seed=0))
+    cohort = Cohort(frame=made.frame, path=Path("participants.tsv"))
+    split = make_split(
+        cohort, groups_of(cohort, made.related), val_fraction=0.2, test_fraction=0.2, stratify=["sex"], seed=0
+    )
+    cohort.frame.loc[split.test[:8], "site"] = "elsewhere"
+    vectors = {
+        "brain": SubjectVectors(ids=made.ids, values=made.brain),
+        "genetics": SubjectVectors(ids=made.ids, values=made.gene.astype(np.float32)),
+    }
+    return vectors, cohort, split
+
+
+def _aligned(study, folder, vectors=None, **changes):
+    own, cohort, split = study
+    vectors = vectors or own
+    return align_study(
+        vectors,
+        join(vectors, split=split, cohort=cohort),
+        cohort=cohort,
+        split=split,
+        config=dataclasses.replace(CONFIG, **changes),
+        folder=folder,
+        accelerator=accelerator(seed=0),
+    )
+
+
+def test_the_models_see_what_combat_fitted_on_train_makes_of_the_brain_vectors(study, tmp_path):
+    vectors, cohort, split = study
+    brain = vectors["brain"]
+    frame = cohort.frame.loc[brain.ids]
+    train = np.isin(brain.ids, split.train)
+    combat = Combat(site="site", keep=("age",)).fit(brain.values[train], frame[train])
+    clean = dataclasses.replace(brain, values=combat.transform(brain.values, frame))
+    by_hand = _aligned(study, tmp_path / "by_hand", vectors=vectors | {"brain": clean})
+    ours = _aligned(study, tmp_path / "ours", harmonise="combat", harmonise_keep=["age"])
+    plain = _aligned(study, tmp_path / "plain")
+    assert set(ours.vectors) == {"brain_raw", "genetics_raw", "brain_adjusted", "genetics_adjusted"}
+    for name, values in ours.vectors.items():
+        np.testing.assert_allclose(values, by_hand.vectors[name], atol=1e-4)
+        assert np.nanmax(np.abs(values - plain.vectors[name])) > 1e-3
+    told = {"by": "site", "keep": ["age"], "unseen": ["elsewhere"], "small": []}
+    assert ours.confounds["harmonised"] == {"brain": told}
+    assert "harmonised" not in plain.confounds
+    tensors, _ = load_tensors(tmp_path / "ours/raw/model.safetensors", "neurohelix.alignment", 2)
+    np.testing.assert_allclose(tensors["harmoniser.brain.shift"], combat.shift_)
+
+
+def test_a_modality_that_is_not_aligned_cannot_be_harmonised():
+    with pytest.raises(InputError, match="--harmonise_modalities: 'brain' is not among"):
+        dataclasses.replace(CONFIG, modalities=["structure", "genetics"], harmonise="combat")
