@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from encoders.genetics.gene_names import read_names
 from encoders.runs.errors import InputError
 from encoders.runs.study import DEMO
 
@@ -76,6 +77,8 @@ class EmbedSNPs:
     redo: bool = False
 
     def __post_init__(self) -> None:
+        if self.genes is not None:  # the names themselves are recorded, not the file that lists them
+            object.__setattr__(self, "genes", list(read_names(self.genes)))
         if self.components < 1:
             raise InputError(f"components is {self.components}; a number above 0 was wanted")
         if not 0 <= self.min_maf < 0.5:

@@ -20,8 +20,8 @@ from encoders.genetics.snp_components import Components, fit_components
 from encoders.genetics.snp_config import EmbedSNPs
 from encoders.genetics.snp_dosages import SNPMatrix, read_dosages
 from encoders.genetics.snp_regions import Regions, regions_of_windows, whole_contigs
-from encoders.genetics.variant_source import open_variants
-from encoders.genetics.window_choice import WindowChoice, choose_windows, read_names
+from encoders.genetics.variant_source import VariantSource, open_variants
+from encoders.genetics.window_choice import WindowChoice, choose_windows
 from encoders.genetics.windows import digest_windows
 from encoders.runs.artifact import PRIVATE, content_digest, save_tensors, write_text
 from encoders.runs.errors import InputError
@@ -92,38 +92,11 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
                 contig=config.contig,
             )
         )
-        known, table = set(source.samples), set(listed)
-        kept = [name for name in listed if name in known]
-        if not kept:
-            raise nobody_in_common(
-                listed,
-                source.samples,
-                f"samples of {source.path}",
-                "rename one side, e.g. with bcftools reheader --samples",
-            )
+        kept = _people(listed, source, split)
         allowed = set(split.train)
         train = [name for name in kept if name in allowed]
-        if len(train) < FEWEST:
-            raise InputError(
-                f"{len(train)} of the {len(split.train)} training people of the split are among both the {len(listed)} "
-                f"people of the table and the {len(known)} samples of {source.path}; at least {FEWEST} were wanted; make "
-                f"the ids agree, or the split anew",
-                code="E_SAMPLE",
-            )
         order = train + [name for name in kept if name not in allowed]
-        if config.regions == "all":
-            regions = whole_contigs(source, sex_chromosomes=config.sex_chromosomes)
-        else:
-            windows = choose_windows(
-                inputs["windows"],
-                WindowChoice(
-                    kind=config.window_kind,
-                    genes=read_names(config.genes),
-                    flank=config.flank,
-                    centre=config.centre,
-                ),
-            )
-            regions = regions_of_windows(windows, source, sex_chromosomes=config.sex_chromosomes)
+        regions = _regions(config, inputs, source)
         matrix = read_dosages(source, regions, order, len(train), config)
         samples, remarks = list(source.samples), list(source.remarks)
     genes = _genes(matrix, regions)
@@ -139,23 +112,18 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
     lacking = matrix.missing > config.max_person_missing * len(matrix.positions)
     without = {order[k]: int(matrix.missing[k]) for k in np.flatnonzero(lacking)}
     people = [name for name in kept if name not in without]
-    row = {name: k for k, name in enumerate(order)}
-    unused = [
-        (name, "in the table of people, not among the variants") for name in listed if name not in known
-    ]
-    unused += [
-        (name, "among the variants, not in the table of people") for name in samples if name not in table
-    ]
-    unused += [
-        (name, f"no call at {number} of the {len(matrix.positions)} variants used")
-        for name, number in without.items()
-    ]
     if not people:
         raise InputError(
             f"everybody lacks more than {config.max_person_missing:.0%} of the {len(matrix.positions)} variants used; "
             f"raise --max_person_missing",
             code="E_DEGENERATE",
         )
+    row, known, table = {name: k for k, name in enumerate(order)}, set(kept), set(listed)
+    unused = [(n, "in the table of people, not among the variants") for n in listed if n not in known]
+    unused += [(n, "among the variants, not in the table of people") for n in samples if n not in table]
+    unused += [
+        (n, f"no call at {lost} of the {len(matrix.positions)} variants used") for n, lost in without.items()
+    ]
     vectors = np.concatenate(scores, axis=1)[[row[name] for name in people]]
     return SNPTower(
         people=people,
@@ -171,6 +139,33 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
         vectors=vectors,
         confounding=confounding(vectors, cohort.frame.loc[people]),
     )
+
+
+def _people(listed: list[str], source: VariantSource, split: Split) -> list[str]:
+    """People of the table who are among the variants; enough of them are to be trained on."""
+    known, allowed = set(source.samples), set(split.train)
+    kept = [name for name in listed if name in known]
+    if not kept:
+        advice = "rename one side, e.g. with bcftools reheader --samples"
+        raise nobody_in_common(listed, source.samples, f"samples of {source.path}", advice)
+    if (number := sum(name in allowed for name in kept)) < FEWEST:
+        raise InputError(
+            f"{number} of the {len(split.train)} training people of the split are among both the {len(listed)} people "
+            f"of the table and the {len(known)} samples of {source.path}; at least {FEWEST} were wanted; make the ids "
+            f"agree, or the split anew",
+            code="E_SAMPLE",
+        )
+    return kept
+
+
+def _regions(config: EmbedSNPs, inputs: Mapping[str, Path], source: VariantSource) -> Regions:
+    if config.regions == "all":
+        return whole_contigs(source, sex_chromosomes=config.sex_chromosomes)
+    choice = WindowChoice(
+        kind=config.window_kind, genes=tuple(config.genes or ()), flank=config.flank, centre=config.centre
+    )
+    windows = choose_windows(inputs["windows"], choice)
+    return regions_of_windows(windows, source, sex_chromosomes=config.sex_chromosomes)
 
 
 def save_tower(

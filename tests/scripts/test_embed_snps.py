@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pysam
 import pytest
 
 from align.pairs import check_leakage
@@ -168,6 +169,26 @@ def test_overlapping_windows_count_a_variant_once_and_long_deletions_too(study, 
     np.testing.assert_allclose(
         vectors.values[:, first:last], by_hand(genotypes.copies[[2, *range(12, 24)]]), atol=2e-4
     )
+
+
+def test_a_symbolic_deletion_counts_where_it_begins(study, genotypes, capsys):
+    contig, at, ref, _ = genotypes.sites[2]
+    genotypes.sites[2] = (contig, at, ref, "<DEL>")
+    path = genotypes.vcf(study / "raw/genetics/cohort.vcf.gz")
+    plain = pysam.BGZFile(str(path)).read().decode()
+    plain = plain.replace("#CHROM", '##INFO=<ID=END,Number=1,Type=Integer,Description="end">\n#CHROM')
+    plain = plain.replace("<DEL>\t.\t.\t.", f"<DEL>\t.\t.\tEND={at + 1500}")
+    (study / "plain.vcf").write_text(plain)
+    pysam.tabix_compress(str(study / "plain.vcf"), str(path), force=True)
+    pysam.tabix_index(str(path), preset="vcf", force=True)
+    code, vectors = embed(study, "--blocks=gene")
+    assert code == 0 and "variants used: 24" in capsys.readouterr().out
+    first, last = vectors.blocks["B"]
+    np.testing.assert_allclose(vectors.values[:, first:last], by_hand(genotypes.copies[12:]), atol=2e-4)
+    (study / "raw/genetics/windows.bed").write_text(WINDOWS[1] + "\n")
+    _, vectors = embed(study, "--redo")
+    assert "variants read: 12" in capsys.readouterr().out
+    np.testing.assert_allclose(vectors.values, by_hand(genotypes.copies[12:]), atol=2e-4)
 
 
 def test_genes_have_components_of_their_own(study, genotypes, capsys):
