@@ -195,6 +195,14 @@ def confound_sentences(confounds: Mapping[str, Any]) -> list[str]:
             f"{variable(name).capitalize()}: {many} {'level' if many == 1 else 'levels'} not seen in training got "
             "the mean effect."
         )
+    for modality, told in (confounds.get("harmonised") or {}).items():
+        kept = f", keeping the effects of {listed(grouped(told['keep']))}" if told["keep"] else ""
+        rest = len(told["unseen"]) + len(told["small"])
+        mean = f"; {rest} that training lacks or knows by one person got the mean effect" if rest else ""
+        sentences.append(
+            f"Before both models the {modality} vectors were harmonised by {variable(told['by'])} (ComBat, fitted on "
+            f"training people){kept}{mean}."
+        )
     return sentences
 
 

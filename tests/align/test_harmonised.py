@@ -8,6 +8,7 @@ import pytest
 
 from align.config import Align, ProjectorConfig
 from align.pairs import join
+from align.report_words import confound_sentences
 from align.run import align_study
 from encoders.cohort import Cohort, groups_of, make_split
 from encoders.cohort.harmonise import Combat
@@ -73,6 +74,11 @@ def test_the_models_see_what_combat_fitted_on_train_makes_of_the_brain_vectors(s
     told = {"by": "site", "keep": ["age"], "unseen": ["elsewhere"], "small": []}
     assert ours.confounds["harmonised"] == {"brain": told}
     assert "harmonised" not in plain.confounds
+    sentence = (
+        "Before both models the brain vectors were harmonised by site (ComBat, fitted on training people), keeping the "
+        "effects of age; 1 that training lacks or knows by one person got the mean effect."
+    )
+    assert sentence in confound_sentences(ours.confounds)
     tensors, _ = load_tensors(tmp_path / "ours/raw/model.safetensors", "neurohelix.alignment", 2)
     np.testing.assert_allclose(tensors["harmoniser.brain.shift"], combat.shift_)
 
