@@ -35,7 +35,8 @@ from encoders.cohort.synthetic.genomes import Genomes, simulate_genotypes
 from encoders.cohort.synthetic.people import simulate_people
 from encoders.genetics.caduceus_checkpoint import write_random_checkpoint
 from encoders.genetics.config import EmbedGenome
-from encoders.genetics.embed_stage import embed_genome, read_inputs
+from encoders.genetics.embed_inputs import read_inputs
+from encoders.genetics.embed_stage import embed_genome
 from encoders.genetics.genomes import cohort_genomes
 from encoders.genetics.haplotypes import reverse_complement
 from encoders.genetics.sharding import Processes

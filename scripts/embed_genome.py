@@ -40,7 +40,8 @@ def main(config: EmbedGenome) -> int:
         if finished:
             return stage.report() if stage else 0
 
-        from encoders.genetics.embed_stage import check_agreement, embed_genome, read_inputs
+        from encoders.genetics.embed_inputs import check_agreement, read_inputs
+        from encoders.genetics.embed_stage import embed_genome
 
         with processes.together():  # before anything is written: a fault leaves no trace
             ready = read_inputs(config, inputs, model, device=processes.device)

@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from safetensors import safe_open
 
+from encoders.genetics.cache_folder import artefacts, exclusively, shared_lock, size_text
 from encoders.runs.artifact import content_digest, load_tensor_metadata, load_tensors, save_tensors
 from encoders.runs.errors import InputError
 
@@ -38,7 +39,6 @@ KIND, FORMAT = "neurohelix.sequence_vectors", 1
 ABANDONED = 24 * 3600  # seconds after which a temporary file of a killed process is swept away
 KEY = np.dtype("S32")
 OPEN_FILES = 64  # mapped at a time: each holds a file descriptor
-LOCK = ".lock"
 NOWHERE = -1
 
 Span = tuple[int, int] | None  # the stretch of a sequence that is pooled; None: all of it
@@ -85,7 +85,7 @@ class VectorCache:
         self.folder = self.root / self._prefix.hex()[:24]
         self.damaged: list[Path] = []
         self.hits = self.misses = 0
-        self._lock = None if read_only else _shared_lock(self.root)
+        self._lock = None if read_only else shared_lock(self.root)
         self._files: list[Path] = []
         self._number: dict[Path, int] = {}
         self._checked: set[int] = set()
@@ -186,7 +186,7 @@ class VectorCache:
 
     def statistics(self) -> CacheStatistics:
         """Size and use, of the folder as it is now."""
-        sizes = [stat.st_size for _, stat in _artefacts(self.root)]
+        sizes = [stat.st_size for _, stat in artefacts(self.root)]
         return CacheStatistics(
             files=len(sizes), num_bytes=sum(sizes), sequences=len(self), hits=self.hits, misses=self.misses
         )
@@ -197,10 +197,10 @@ class VectorCache:
         Returns:
             What was done, in words.
         """
-        if self._lock is None or not _exclusively(self._lock):
+        if self._lock is None or not exclusively(self._lock):
             return f"not limited to {size_text(limit)} now: another run uses the folder"
         mine = {self._files[number] for number in self._used}
-        found = _artefacts(self.root)
+        found = artefacts(self.root)
         total = before = sum(stat.st_size for _, stat in found)
         removed = 0
         for path, stat in sorted(found, key=lambda item: item[1].st_mtime_ns):
@@ -317,49 +317,3 @@ class VectorCache:
             return  # its writer finished in this moment
         if old and not self.read_only:
             path.unlink(missing_ok=True)
-
-
-def size_text(num_bytes: float | int) -> str:
-    """A size as people read it: 1.2 GB, 3.4 MB."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if num_bytes >= unit:
-            return f"{num_bytes / unit:.1f} {name}"
-    return f"{num_bytes / 1e3:.1f} kB"
-
-
-def _artefacts(root: Path) -> list[tuple[Path, os.stat_result]]:
-    """Every artefact of every encoder in the folder."""
-    found = []
-    for path in root.glob("*/*.safetensors"):
-        try:
-            found.append((path, path.stat()))
-        except FileNotFoundError:
-            continue  # removed in this moment
-    return found
-
-
-def _shared_lock(root: Path) -> Any:
-    """An open file whose lock says that a run uses the folder; None where the file system has no locks."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as cause:
-        raise InputError(
-            f"cannot write to the cache {root} ({cause.strerror}); pass another folder with --cache"
-        ) from cause
-    file = os.fdopen(descriptor, "r+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    except OSError:
-        file.close()
-        return None
-    return file
-
-
-def _exclusively(file: Any) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(file, fcntl.LOCK_SH)  # a failed change may have let go of the shared lock
-        return False
-    return True

@@ -13,7 +13,8 @@ from encoders.genetics.batches import batches, encode_batches, workers_of
 from encoders.genetics.cache import VectorCache
 from encoders.genetics.config import EmbedGenome
 from encoders.genetics.embed import pool_of
-from encoders.genetics.embed_stage import cache_of, compute_device, fitting, longest_windows
+from encoders.genetics.embed_inputs import compute_device, fitting, longest_windows
+from encoders.genetics.embed_stage import cache_of
 from encoders.genetics.encoder_choice import EncoderFacts, encoder_facts, load_encoder
 from encoders.genetics.genomes import Genomes, cohort_genomes
 from encoders.genetics.model_choice import model_at_hand, no_model, write_stand_in
