@@ -1,6 +1,7 @@
 """AdamW for BrainMT: what is trained at all, which parameters decay, how fast each layer learns, and when."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -36,7 +37,23 @@ def training_mode(model: BrainMT) -> None:
 def make_optimizer(
     model: BrainMT, *, lr: float, layer_decay: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:
-    """AdamW with one group per (layer, decayed or not); each group carries its `peak_lr` and its `layer`.
+    """AdamW of :func:`layer_groups`.
+
+    Args:
+        model: The bare model, not wrapped for distributed training.
+        lr: Peak learning rate of the head.
+        layer_decay: Factor per layer below the head.
+        weight_decay: Of the decayed parameters.
+        betas: AdamW's two decay rates.
+    """
+    groups = layer_groups(model, lr=lr, layer_decay=layer_decay, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+
+
+def layer_groups(
+    model: BrainMT, *, lr: float, layer_decay: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """One optimizer group per (layer, decayed or not); each carries its `peak_lr` and its `layer`.
 
     Args:
         model: The bare model, not wrapped for distributed training: layers are found by parameter name. Frozen
@@ -44,9 +61,8 @@ def make_optimizer(
         lr: Peak learning rate of the head.
         layer_decay: Factor per layer below the head.
         weight_decay: Of the decayed parameters.
-        betas: AdamW's two decay rates.
     """
-    groups: dict[tuple[int, bool], dict] = {}
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
     top = _layer_of("head.", model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -62,7 +78,7 @@ def make_optimizer(
             "weight_decay": weight_decay if decays else 0.0,
         }
         groups.setdefault((layer, decays), empty)["params"].append(parameter)
-    return torch.optim.AdamW(list(groups.values()), lr=lr, betas=betas, fused=True)
+    return list(groups.values())
 
 
 def lr_share(
