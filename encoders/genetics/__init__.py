@@ -13,6 +13,7 @@ _HOME = {
     "Reference": "reference",
     "SequenceEncoder": "sequence_encoder",
     "open_variants": "variant_source",
+    "load_encoder": "encoder_choice",
     "read_windows": "windows",
     "write_random_checkpoint": "caduceus_checkpoint",
 }
@@ -23,6 +24,7 @@ __all__ = [
     "PhasedVariants",
     "Reference",
     "SequenceEncoder",
+    "load_encoder",
     "open_variants",
     "read_windows",
     "write_random_checkpoint",
