@@ -21,6 +21,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from encoders.brainmt.checkpoint import from_pretrained, save_pretrained
+from encoders.brainmt.compatibility import trained_on
 from encoders.brainmt.inference import subject_means, window_outputs
 from encoders.brainmt.model import BrainMT
 from encoders.brainmt.store import FMRIStore
@@ -181,3 +182,14 @@ def starting_tower(
     model = BrainMT(config, num_outputs=trained.head.linear.out_features)
     model.load_state_dict(trained.state_dict())
     return model.to(device).eval(), card
+
+
+def provenance_of(card: dict[str, Any], store: FMRIStore) -> dict[str, Any]:
+    """What vectors of the model as it starts record of where they came from."""
+    return {
+        "encoder": "brainmt",
+        "weights_sha256": card["weights_sha256"],
+        "config": card["config"],
+        "store_digest": store.digest,
+        "trained_on": trained_on(card),
+    }
