@@ -59,7 +59,7 @@ def load_evo2(
     names = check_tensors(stored, config, weights)
     for group in kept_by_block(names):
         for name, tensor in weights.tensors(group):
-            if not torch.isfinite(tensor).all():
+            if not torch.isfinite(torch.stack(tensor.aminmax())).all():  # as isfinite(), without its buffers
                 raise InputError(f"{weights.path}: {name} holds NaN or infinite numbers; download it again")
             if name.endswith(QKV):
                 tensor = regroup_heads(tensor, config.num_attention_heads)
@@ -68,7 +68,10 @@ def load_evo2(
             # a copy of the small ones that keep their format: left in place, they would keep the pages of a whole
             # block of the file in memory, though all others were converted
             tensor = tensor.to(number, copy=kept)
-            _assign(model, name, tensor if put is None else put(name, tensor))
+            placed = tensor if put is None else put(name, tensor)
+            if placed is None:
+                placed = torch.empty_like(tensor, device="meta")  # Accelerate reads the number format off it
+            _assign(model, name, placed)
             del tensor
     return Loaded(model=model.eval().requires_grad_(False), dropped=len(stored) - len(names))
 
@@ -123,10 +126,8 @@ def kept_by_block(names: list[str]) -> Iterator[list[str]]:
     yield from groups.values()
 
 
-def _assign(model: nn.Module, name: str, tensor: Tensor | None) -> None:
+def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     """Make a tensor the parameter or buffer of its name."""
-    if tensor is None:
-        return
     owner, _, last = name.rpartition(".")
     module = model.get_submodule(owner)
     if last in module._parameters:
