@@ -113,14 +113,15 @@ def kind_of(files: ModelFiles) -> Kind:
     """The row of the table that a folder belongs to.
 
     Raises:
-        InputError: none.
+        InputError: it belongs to none, or its config.json is unreadable.
     """
     path = files.folder / CONFIG
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as cause:
         raise InputError(f"{path} is not readable ({cause}); a model's config.json was wanted") from cause
-    names = files.listed | frozenset(p.name for p in files.folder.glob("*"))  # which may not exist: nothing fetched
+    # glob, because the folder does not exist if nothing was fetched
+    names = files.listed | frozenset(p.name for p in files.folder.glob("*"))
     for kind in KINDS:
         if isinstance(content, dict) and kind.recognises(content, names):
             return kind

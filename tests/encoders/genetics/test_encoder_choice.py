@@ -49,7 +49,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("kind", ["Caduceus", "GENERator"])
+@pytest.mark.parametrize("kind", ["Caduceus", pytest.param("GENERator", marks=pytest.mark.slow)])
 def test_from_the_hub_as_from_the_folder_and_no_code_is_fetched(tmp_path, kind):
     folder = tmp_path / "published"
     if kind == "Caduceus":
@@ -59,14 +59,6 @@ def test_from_the_hub_as_from_the_folder_and_no_code_is_fetched(tmp_path, kind):
         write_random_generator(folder, shards=3)
     with hub_server.serving(folder) as (served, endpoint):
         found = hub_server.run_against(endpoint, tmp_path / "cache", LOAD, REPOSITORY)
-    if kind == "Caduceus":  # what is on the disk is enough
-        offline = hub_server.run_against(
-            "http://127.0.0.1:9", tmp_path / "cache", LOAD, REPOSITORY, HF_HUB_OFFLINE="1"
-        )
-        same = ("before", "absent")
-        assert {k: v for k, v in offline.items() if k not in same} == {
-            k: v for k, v in found.items() if k not in same
-        }
     assert (found["absent"], found["here"]) == ([True, True], [True, True])
     assert found["before"] == ["config.json"]  # a plan fetches no weights
     assert (found["kind"], found["commit"], found["name"]) == (kind, COMMIT, REPOSITORY)
@@ -79,6 +71,7 @@ def test_from_the_hub_as_from_the_folder_and_no_code_is_fetched(tmp_path, kind):
     assert [path.name for path in encoder_files(folder)] == found["files"]
 
 
+@pytest.mark.slow
 def test_a_repository_that_lacks_a_file_is_named(tmp_path):
     write_random_generator(tmp_path / "published", shards=3)
     with hub_server.serving(tmp_path / "published") as (served, endpoint):
