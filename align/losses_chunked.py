@@ -50,8 +50,15 @@ def chunked_siglip_loss(
         return _SigLip.apply(_wide(left), _wide(right), scale, bias, not_negative, soft, side)
 
 
+NARROW = 40.0  # logits within +-40: sums of their exponentials fit float32 unshifted, up to some 10^20 terms
+
+
 class _Clip(torch.autograd.Function):
-    """Value: half the sum over people of lse_row(i) + lse_column(i) - 2 z_ii, divided by B."""
+    """Value: half the sum over people of lse_row(i) + lse_column(i) - 2 z_ii, divided by B.
+
+    Narrow logits (inverse temperatures up to 40) need one exponential for rows and columns together; wide ones are
+    shifted by the maximum of their own row, and of their own column, so that no person's sum is lost.
+    """
 
     @staticmethod
     def forward(
@@ -64,7 +71,11 @@ class _Clip(torch.autograd.Function):
         side: int,
     ) -> Tensor:
         num = len(left)
-        row_sums, column_sums = (left.new_full((num,), float("-inf")) for _ in range(2))  # logs of sums
+        narrow = bool(scale.abs() * left.norm(dim=1).max() * right.norm(dim=1).max() <= NARROW)
+        start = 0.0 if narrow else float("-inf")
+        row_sums, column_sums = (
+            left.new_full((num,), start) for _ in range(2)
+        )  # of exponentials; wide: their logs
         normalisers = None if soft is None else soft.normalisers(not_negative, side=side)
         agreement = left.new_zeros((), dtype=torch.float64)  # sum of target x logit
         for rows, columns, logits, free in _tiles_of_logits(left, right, scale, not_negative, side):
@@ -74,24 +85,35 @@ class _Clip(torch.autograd.Function):
                 agreement += 2 * logits.diagonal().sum()
             if free is not None:
                 logits.masked_fill_(free, float("-inf"))
-            row_sums[rows] = torch.logaddexp(row_sums[rows], logits.logsumexp(1))
-            column_sums[columns] = torch.logaddexp(column_sums[columns], logits.logsumexp(0))
+            if narrow:
+                logits.exp_()
+                row_sums[rows] += logits.sum(1)
+                column_sums[columns] += logits.sum(0)
+            else:
+                row_sums[rows] = torch.logaddexp(row_sums[rows], logits.logsumexp(1))
+                column_sums[columns] = torch.logaddexp(column_sums[columns], logits.logsumexp(0))
+        if narrow:
+            row_sums, column_sums = row_sums.log(), column_sums.log()
         ctx.save_for_backward(left, right, scale, row_sums, column_sums, normalisers)
-        ctx.options = not_negative, soft, side
+        ctx.options = not_negative, soft, side, narrow
         return ((row_sums.double().sum() + column_sums.double().sum() - agreement) / (2 * num)).to(left.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         left, right, scale, row_sums, column_sums, normalisers = ctx.saved_tensors
-        not_negative, soft, side = ctx.options
+        not_negative, soft, side, narrow = ctx.options
+        row_shares, column_shares = torch.exp(-row_sums), torch.exp(-column_sums)  # used where narrow
         to_left, to_right = torch.zeros_like(left), torch.zeros_like(right)  # before the factor scale
         with _no_autocast(left):
             for rows, columns, logits, free in _tiles_of_logits(left, right, scale, not_negative, side):
                 if free is not None:
                     logits.masked_fill_(free, float("-inf"))
-                slope = torch.exp(logits - row_sums[rows, None])
-                slope += logits.sub_(column_sums[None, columns]).exp_()
+                if narrow:
+                    slope = logits.exp_().mul_(row_shares[rows, None] + column_shares[None, columns])
+                else:
+                    slope = torch.exp(logits - row_sums[rows, None])
+                    slope += logits.sub_(column_sums[None, columns]).exp_()
                 if soft is not None:
                     slope -= soft.shares(rows, columns, normalisers, free)
                 elif rows == columns:
