@@ -11,6 +11,9 @@ from scripts.align import main as align
 from scripts.evaluate import main as evaluate
 
 
+pytestmark = pytest.mark.slow  # aligns once, evaluates twice
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     study = Study(tmp_path_factory.mktemp("studies") / "study")
