@@ -10,7 +10,6 @@ from encoders.vectors import SubjectVectors
 from scripts.align import main as align
 from scripts.evaluate import main as evaluate
 
-
 pytestmark = pytest.mark.slow  # aligns once, evaluates twice
 
 
