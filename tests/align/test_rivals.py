@@ -145,12 +145,14 @@ def test_a_rival_whose_encoder_has_seen_held_out_people_is_refused(study):
 
 
 def test_files_of_rivals_are_found_where_the_exporting_commands_put_them(tmp_path):
+    from encoders.brainmt.connectome_config import VECTORS as CONNECTOME
     from encoders.brainmt.static_config import VECTORS as STATIC
+    from encoders.genetics.score_config import VECTORS as SCORES
     from encoders.genetics.snp_config import VECTORS as SNPS
 
+    assert {file for file, _ in FROM_FILES.values()} == {STATIC, CONNECTOME, SNPS, SCORES}
     for file in (STATIC, SNPS):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     assert set(vector_files(tmp_path, ("brain", "genetics"))) == {"static_brain", "linear_snps"}
     assert set(vector_files(tmp_path, ("brain", "structure"))) == {"static_brain"}
-    assert {of for _, of in FROM_FILES.values()} == {"brain", "genetics"}
