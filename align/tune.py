@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from align.retrieval import DIRECTIONS, evaluate_gallery
 from align.tower import Tower
 from align.train import warmup_cosine
 from align.tune_config import TuneBrainMT
-from align.tuning_inputs import save_projectors, scaled_for_tuning
+from align.tuning_inputs import save_projectors, whiteners_for_tuning
 from align.tuning_people import TuningPeople
 from encoders.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from encoders.runs.errors import InputError
@@ -99,18 +100,19 @@ def tune(
         Stop: a signal asked for it; the run is saved.
     """
     device = accelerator.device
-    whiteners, values = scaled_for_tuning(joined, config)
     brain, partner = joined.modalities
-    inputs = {m: torch.from_numpy(values[m]).to(device) for m in joined.modalities}
-    scale = {
-        name: torch.from_numpy(getattr(whiteners[brain], name)).float().to(device)
-        for name in ("mean_", "matrix_")
-    }
+    whiteners = whiteners_for_tuning(joined, config)
+    start = torch.from_numpy(joined.values[brain]).to(device)
+    others = torch.from_numpy(whiteners[partner].transform(joined.values[partner])).to(device)
+    mean, matrix = (
+        torch.from_numpy(part).float().to(device)
+        for part in (whiteners[brain].mean_, whiteners[brain].matrix_)
+    )
     people = TuningPeople(joined, config, device)
 
     torch.manual_seed(config.seed)
     model = AlignmentModel(
-        {m: values[m].shape[1] for m in joined.modalities},
+        {m: whiteners[m].matrix_.shape[1] for m in joined.modalities},
         config.projector,
         temperature=config.temperature,
         bias=-math.log(people.batch_size) if config.loss == "siglip" else None,
@@ -130,17 +132,14 @@ def tune(
             states = {"model": model.state_dict(), "tower": of_tower, "optimizer": optimizer.state_dict()}
             save_checkpoint(folder / CHECKPOINTS, state.step, states, progress=vars(state))
 
-    def loss_of(vectors: Tensor, rows: np.ndarray, order: np.ndarray) -> Tensor:
-        """Loss of the whole batch ``order``, from scaled inputs of this process's part ``rows``."""
-        found, scales, biases = model({brain: vectors, partner: inputs[partner][rows]})
+    def loss_of(vectors: Tensor, *, rows: np.ndarray, order: np.ndarray) -> Tensor:
+        """Loss of the whole batch ``order``, from the tower's vectors of this process's part ``rows``."""
+        found, scales, biases = model({brain: (vectors.float() - mean) @ matrix, partner: others[rows]})
         left, right = (gather_with_gradient(found[m], accelerator) for m in (brain, partner))
         key, options = pair_name(brain, partner), people.comparison(order)
         if config.loss == "siglip":
             return siglip_loss(left, right, scales[key], biases[key], **options)
         return clip_loss(left, right, scales[key], **options)
-
-    def scaled(vectors: Tensor) -> Tensor:
-        return (vectors.float() - scale["mean_"]) @ scale["matrix_"]
 
     def encode(chunk: Any) -> Tensor:
         with accelerator.autocast():
@@ -149,10 +148,8 @@ def tune(
     per_epoch, chunks = people.batches_per_epoch, people.chunks(accelerator.num_processes)
     walks = 2 if chunks > 1 else 1
     alone = progress(range(config.projector_epochs * per_epoch), "training the projectors", unit="step")
-    bar = progress(range(config.epochs * per_epoch * chunks * walks), "tuning the tower", unit="chunk")
     alone.update(min(state.epoch, config.projector_epochs) * per_epoch)
-    bar.update(max(state.epoch - config.projector_epochs, 0) * per_epoch * chunks * walks)
-    bar.update(state.batch * chunks * walks if state.epoch >= config.projector_epochs else 0)
+    bar = None
     saved, total = time.monotonic(), config.projector_epochs + config.epochs
     with catching_stops() as stop:
 
@@ -172,6 +169,10 @@ def tune(
             first_epoch, epochs = (
                 (config.projector_epochs, config.epochs) if tuning else (0, config.projector_epochs)
             )
+            if tuning and bar is None:
+                alone.close()
+                bar = progress(range(epochs * per_epoch * chunks * walks), "tuning the tower", unit="chunk")
+                bar.update(((state.epoch - first_epoch) * per_epoch + state.batch) * chunks * walks)
             model.train()
             tower.training_mode()
             for order in people.batches(state.epoch, start=state.batch):
@@ -179,17 +180,18 @@ def tune(
                 seed = np.random.default_rng((config.seed, state.step, accelerator.process_index))
                 torch.manual_seed(int(seed.integers(2**62)))
                 rows = shard(order, accelerator)
+                contrast = partial(loss_of, rows=rows, order=order)
                 if tuning:
                     feed = _Feed(tower, people.divided(rows, chunks), state.epoch, each=halt, bar=bar)
                     if walks == 1:
                         (chunk,) = feed
-                        loss = loss_of(scaled(encode(chunk)), rows, order)
+                        loss = contrast(encode(chunk))
                         loss.backward()
                     else:
-                        loss = cached_backward(encode, feed, lambda v: loss_of(scaled(v), rows, order))  # noqa: B023
+                        loss = cached_backward(encode, feed, contrast)
                 else:
                     halt()
-                    loss = loss_of(inputs[brain][rows], rows, order)
+                    loss = contrast(start[rows])
                     loss.backward()
                     alone.update()
                 average_gradients([p for p in trained if tuning or p.grad is not None], accelerator)
@@ -219,9 +221,8 @@ def tune(
                 found = joined.values[brain][people.val]
                 if tuned:
                     found = tower.vectors([joined.ids[k] for k in people.val], accelerator)
-                score = _matched_2afc(
-                    model, scaled(torch.from_numpy(found).to(device)), inputs[partner][people.val], people
-                )
+                found = (torch.from_numpy(found).to(device) - mean) @ matrix
+                score = _matched_2afc(model, found, others[people.val], people)
                 scalars[METRIC] = score
                 state.waited += 1 if tuned else 0
                 if tuned == 0:
@@ -231,15 +232,19 @@ def tune(
                     if accelerator.is_main_process:
                         tower.save(epoch=tuned, validation={METRIC: score})
                         save_projectors(folder / PROJECTORS, model, whiteners, config)
-                bar.set_postfix_str(f"loss {scalars['train_loss']:.3f}, val 2AFC {score:.3f}", refresh=False)
-                save()
-                saved = time.monotonic()
+                if bar is not None:
+                    shown = f"loss {scalars['train_loss']:.3f}, val 2AFC {score:.3f}"
+                    bar.set_postfix_str(shown, refresh=False)
             if tracker is not None:
                 tracker.log(state.step, scalars)
+            if METRIC in scalars:
+                save()
+                saved = time.monotonic()
         if tracker is not None:
             tracker.close()
-    alone.close()
-    bar.close()
+    for shown_bar in (alone, bar):
+        if shown_bar is not None:
+            shown_bar.close()
     accelerator.wait_for_everyone()  # the best tower is on disk
     return {
         "training_people": len(people.train),

@@ -8,7 +8,7 @@ Glossary: S people · D width of the tower's vectors.
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from align.model import AlignmentModel
 from align.pairs import Joined
@@ -22,18 +22,15 @@ from encoders.runs.errors import InputError
 LEAST_RIDGE = 0.01  # of the brain's whitening, whose empty components may fill
 
 
-def scaled_for_tuning(
-    joined: Joined, config: TuneBrainMT
-) -> tuple[dict[str, Whitener], dict[str, Float32[np.ndarray, "S _"]]]:
-    """Whitening of both modalities, fitted on training people, and what it makes of everybody."""
+def whiteners_for_tuning(joined: Joined, config: TuneBrainMT) -> dict[str, Whitener]:
+    """Scaling of both modalities, fitted on training people; the first one is the tower's."""
     train = joined.rows("train")
     brain, partner = joined.modalities
     options = {"ridge": config.projector.ridge, "components": config.projector.components}
-    whiteners = {
+    return {
         brain: full_whitener(joined.values[brain][train], config.projector.ridge),
         partner: Whitener(**options).fit(joined.values[partner][train]),
     }
-    return whiteners, {m: whiteners[m].transform(joined.values[m]) for m in joined.modalities}
 
 
 def full_whitener(values: Float[np.ndarray, "S D"], ridge: float) -> Whitener:
