@@ -66,7 +66,7 @@ class Align:
         harmonise_modalities: What was measured at these sites.
         loss: "clip" (softmax over the batch) or "siglip" (each pair on its own, which suits small batches).
         loss_chunk: Compare the batch in square tiles of so many people, for batches whose B x B logits do not fit
-            (2048 suits batches of 10,000 on a CPU); 0 compares all at once. Same value and gradients.
+            (1536 suits batches of 16,384 on a CPU); 0 compares all at once. Same value and gradients.
         soft_weight: Share of a person's target that goes to people who are like him within `soft_modality`, 0-1; 0 says
             that only his own other modality is right.
         soft_modality: The modality that says who is alike, by the cosine of its scaled inputs; it softens the pairs of

@@ -29,7 +29,7 @@ from torch import Tensor
 from align.losses import clip_loss, siglip_loss
 from encoders.runs.cpu import SPINS
 
-NUM, WIDTH, SIDE, THREADS = 16_384, 512, 2_048, 2
+NUM, WIDTH, SIDE, THREADS = 16_384, 512, 1_536, 2
 CHECKED = 4_096  # people of the batch whose values and gradients are compared
 ROUNDS, PATIENCE = 3, 150  # a further round starts only within so many seconds
 NEEDED = 6  # GB
