@@ -69,12 +69,12 @@ def test_tokens_are_bytes_and_case_is_kept():
 
 
 def test_a_vector_does_not_depend_on_its_batch_or_its_pads(encoder):
-    sequences = words([300, 310, 295, 40, 1, 1300, 1290, 1299] * 2)
-    for pool in ("mean", "last", [(0, 1)] * 16):
+    sequences = words([300, 310, 295, 300, 40, 1, 1100, 1090])
+    for pool in ("mean", "last", [(0, 1)] * 8):
         together = encoder.encode(sequences, pool=pool)
         alone = [encoder.encode([s], pool=pool if isinstance(pool, str) else [(0, 1)]) for s in sequences]
         np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5, rtol=0)
-    assert together.shape == (16, 64) and together.dtype == np.float32
+    assert together.shape == (8, 64) and together.dtype == np.float32
 
 
 def test_a_vector_does_not_depend_on_the_strand(encoder):
@@ -252,7 +252,7 @@ print(json.dumps([encoder.encode(["ACGTTGCA"])[0].tolist(), encoder.identity["we
 """
 
 
-@pytest.mark.parametrize("parts", [0, 3])
+@pytest.mark.parametrize("parts", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_hub_repository_with_nothing_but_weights_and_a_readme(parts, official, encoder, tmp_path):
     config = official.config()
     repository = official.write(
@@ -270,7 +270,7 @@ def test_a_hub_repository_with_nothing_but_weights_and_a_readme(parts, official,
     assert sorted(set(served.fetched)) == sorted([*weights, "tiny.yml"])
 
 
-@pytest.mark.parametrize("parts", [0, 2])
+@pytest.mark.parametrize("parts", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_from_genomes_to_vectors_of_people(parts, official, tmp_path, capsys):
     """The whole of scripts/embed_genome.py on a checkpoint in the released layout."""
     config = official.config()
