@@ -150,7 +150,13 @@ def _space(space: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     terms = list(dict.fromkeys(term for shares in space.values() for term in shares))[:MOST_ROWS]
     rows = [
-        [term, *(f"{100 * shares[term]:.1f} %" if term in shares else "–" for shares in space.values())]
+        [
+            term,
+            *(
+                f"{round(100 * shares[term], 1) + 0.0:.1f} %" if term in shares else "–"
+                for shares in space.values()
+            ),
+        ]
         for term in terms
     ]
     columns = ["Confound", *(name.replace("_", " ") for name in space)]
