@@ -180,7 +180,8 @@ def _gene(line: _Line) -> Gene:
     stable = line.first("gene_id") or _bare(key)
     name = line.first("gene_name", "gene", "Name") or stable
     others = [stable, _bare(key), line.first("Name"), line.first("gene")]
-    others += line.values.get("Dbxref", []) + line.values.get("db_xref", [])
+    others += line.values.get("Dbxref", []) + line.values.get("db_xref", []) + line.values.get("hgnc_id", [])
+    others += [other.removeprefix("HGNC:") for other in others if other.startswith("HGNC:HGNC:")]
     others += [re.sub(r"\.\d+$", "", other) for other in (stable, _bare(key))]
     return Gene(
         key=(key, line.contig),

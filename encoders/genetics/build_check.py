@@ -104,10 +104,13 @@ def ref_differs(variants: VariantSource, reference: Reference, wrong: list[str],
         hint = f"by contig lengths the variants are {known[0]} and the FASTA is {known[1]}"
     else:
         hint = "is one of them GRCh37 and the other GRCh38?"
+    few = ""
+    if len(wrong) <= MAX_WRONG * checked:
+        few = "; if it is the right one, leave out the records that are wrong (bcftools norm --check-ref x)"
     return InputError(
         f"REF differs from the reference at {len(wrong)} of {checked} records ({len(wrong) / checked:.1%}), first "
         f"{'; '.join(wrong[:3])}; {hint}; pass the FASTA file that {variants.path} was called on ({reference.path} "
-        f"was given)",
+        f"was given){few}",
         code="E_REF",
     )
 

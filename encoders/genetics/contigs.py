@@ -84,6 +84,23 @@ def find_contig(name: str, available: Iterable[str]) -> str | None:
     return same[0] if len(same) == 1 else None
 
 
+def as_spelled(listed: Mapping[str, int | None], present: Iterable[str]) -> dict[str, int | None]:
+    """Contigs of a header as the records spell them: a header of `chr1` above records of `1` names one contig.
+
+    Args:
+        listed: Contigs of the header, with their lengths.
+        present: Contigs of the records.
+    """
+    present, spelled = set(present), {}
+    for name in present:
+        spelled.setdefault(canonical(name), []).append(name)
+    found: dict[str, int | None] = {}
+    for name, length in listed.items():
+        same = spelled.get(canonical(name), [])
+        found[name if name in present or len(same) != 1 else same[0]] = length
+    return found
+
+
 def spellings(name: str) -> str:
     """The names under which a contig was looked for, for messages."""
     short = canonical(name)

@@ -16,6 +16,7 @@ from jaxtyping import Int8
 
 from encoders.genetics.edits import apply_edits, edit_of
 from encoders.genetics.haplotypes import DistinctSequences, WindowHaplotypes
+from encoders.genetics.ploidy import heterozygous
 from encoders.genetics.ref_check import RefCheck, usable_rows
 from encoders.genetics.reference import Reference
 from encoders.genetics.variant_source import VariantSource
@@ -30,6 +31,7 @@ def dosage_window(
     *,
     check: RefCheck,
     copies: Int8[np.ndarray, " S"] | None = None,
+    heterozygotes: str = "refuse",
 ) -> WindowHaplotypes:
     """One sequence per ALT allele of a window, and everyone's copies of it.
 
@@ -43,6 +45,11 @@ def dosage_window(
         people: Sample names, in the order of the rows of ``dosages``.
         check: Collects records whose REF differs from the reference; the caller decides when to stop.
         copies: (S,) how many copies of the window each person has; two each if left out.
+        heterozygotes: What becomes of a dosage of exactly 1, one ALT of two, of people with one copy: "refuse" or
+            "missing".
+
+    Raises:
+        InputError: E_PLOIDY for two alleles on one copy.
     """
     contig = variants.find(window.contig, window.name)
     found = variants.dosages(contig, window.start, window.end + window.clipped, people)
@@ -54,11 +61,16 @@ def dosage_window(
     distinct = DistinctSequences(window, written)
     columns = [np.zeros(len(people), np.float32)]
     absent = np.zeros(len(people), bool) if copies is None else copies == 0
+    single = np.zeros(len(people), bool) if copies is None else copies == 1
+    broken = (found.values[usable] == 1) & single
+    if broken.any() and heterozygotes == "refuse":
+        raise heterozygous(broken[:, single], window)
+    counts["heterozygous_on_one_copy"] += int(broken.sum())
     missing = np.zeros(len(people), np.int32)
     skipped = []
-    for r in usable:
+    for number, r in enumerate(usable):
         values = found.values[r]
-        unknown = np.isnan(values)
+        unknown = np.isnan(values) | broken[number]
         missing += 2 * unknown
         values = np.where(unknown | absent, np.float32(0), values)
         edit = edit_of(*found.alleles[r])
@@ -81,7 +93,7 @@ def dosage_window(
         focus=distinct.focus,
         index=np.zeros((len(people), 2), np.int32),
         counts=counts,
-        haploid=np.zeros(len(people), bool) if copies is None else copies == 1,
+        haploid=single,
         absent=absent,
         missing=missing,
         calls=2 * len(usable) * len(people),

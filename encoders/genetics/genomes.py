@@ -76,6 +76,8 @@ class Genomes:
         clipped = [w.window.name for w in self.windows if w.window.clipped]
         early = [w.window.name for w in self.windows if w.window.clipped_start]
         tell_sex = [w.window.name for w in self.windows if _on_sex_chromosome(w.window)]
+        by_dosage = any(w.dosages is not None for w in self.windows)  # then one row per ALT
+        variants = "variant_alleles" if by_dosage else "variant_records"
         rows: dict[str, object] = {
             "people": len(self.people),
             "people_in_table_without_genome": len(self.without_genome),
@@ -93,7 +95,7 @@ class Genomes:
             if tell_sex
             else 0,
             "windows_without_differences": some(unlike) if unlike else 0,
-            "variant_records": self.counts["records"],
+            variants: self.counts["records"],
             **{name: number for name, number in sorted(self.counts.items()) if name != "records"},
             "rule_for_genotypes_without_phase": self.rules.get("unphased", "refuse")
             if self.rules.get("unphased", "refuse") != "refuse"
@@ -108,7 +110,7 @@ class Genomes:
             rows["variant_index"] = f"{self.index_state}, in a temporary folder"
         if self.remarks:
             rows["variants_were_read"] = "; ".join(self.remarks)
-        always = ("people", "windows", "variant_records", "haplotypes", "unique_sequences", "tie_rate")
+        always = ("people", "windows", variants, "haplotypes", "unique_sequences", "tie_rate")
         return {name: value for name, value in rows.items() if value or name in always}
 
 
@@ -181,7 +183,7 @@ def read_genomes(
         built = []
         with progress(placed, "haplotypes", unit="window") as bar:
             for window, of_window in zip(bar, copies, strict=True):
-                common = {"check": check, "copies": of_window}
+                common = {"check": check, "copies": of_window, "heterozygotes": haploid_heterozygotes}
                 if unphased == "dosage":
                     built.append(dosage_window(window, fasta, vcf, kept, **common))
                     continue
@@ -193,7 +195,6 @@ def read_genomes(
                         kept,
                         missing=missing,
                         unphased=unphased,
-                        heterozygotes=haploid_heterozygotes,
                         **common,
                     )
                 )

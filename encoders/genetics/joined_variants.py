@@ -45,6 +45,7 @@ class JoinedVariants:
         ] = {}  # of each file, with the extent of its records
         self._remarks: dict[Path, list[str]] = {}
         self._repeated: Counter[str] = Counter()
+        self._spanning = 0
         self.lengths: dict[str, int] = {}
         self.contigs: list[str] = []
         self.ref_known = True
@@ -96,6 +97,11 @@ class JoinedVariants:
             f"{number} records of {contig} lie in two files that agree on them; each was used once"
             for contig, number in self._repeated.items()
         ]
+        if self._spanning:
+            told.append(
+                f"{self._spanning} windows reach into several files, whose genotypes count as phased with each other "
+                f"unless phase sets (PS) say otherwise"
+            )
         return [f"{len(self._contigs)} files of variants were joined", *told]
 
     def find(self, contig: str, window: str) -> str:
@@ -131,6 +137,7 @@ class JoinedVariants:
         parts = [part for part in parts if len(part)]
         if len(parts) == 1:
             return parts[0]
+        self._spanning += bool(parts)
         positions = [position for part in parts for position in part.positions]
         alleles = [names for part in parts for names in part.alleles]
         calls = _stacked([part.calls for part in parts], (0, len(people), 2), np.int16)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from encoders.genetics.contigs import header_contigs, plink_contig
+from encoders.genetics.contigs import as_spelled, header_contigs, plink_contig
 from encoders.genetics.reference import some
 from encoders.runs.errors import InputError
 
@@ -51,8 +51,7 @@ class PlinkSites:
         from pgenlib import PvarReader
 
         self.path = path
-        listed = header_contigs(_header(path, code))
-        self.lengths = {plink_contig(name): length for name, length in listed.items() if length}
+        lines = _header(path, code)
         try:
             self.reader = PvarReader(str(path).encode())
         except (RuntimeError, OSError) as cause:
@@ -78,6 +77,10 @@ class PlinkSites:
             order = np.asarray(numbers, np.int64)
             order = order[np.argsort(starts[order], kind="stable")]
             self.contigs[name] = ContigRows(rows=order, starts=starts[order], stops=stops[order])
+
+        header = {plink_contig(name): length for name, length in header_contigs(lines).items()}
+        listed = as_spelled(header, self.contigs)
+        self.lengths = {name: length for name, length in listed.items() if length}
 
     def __len__(self) -> int:
         return self.reader.get_variant_ct()

@@ -155,13 +155,7 @@ def single_copies(
     broken &= copies[single] == 1
     count = int(broken.sum())
     if count and heterozygotes == "refuse":
-        raise InputError(
-            f"{count} of {broken.size} genotypes in window {window.name!r} ({window.place}), in "
-            f"{int(broken.any(axis=0).sum())} people, are heterozygous where these people have one copy "
-            f"(males on X and Y, everybody on MT); check the sexes in the table of people, or pass "
-            f"--haploid_heterozygotes=missing to make such genotypes missing",
-            code="E_PLOIDY",
-        )
+        raise heterozygous(broken, window)
     one = np.where(broken, np.int16(MISSING), one)
     none = copies[single] == 0
     stray = int(((first > 0) | (second > 0))[:, none].sum())
@@ -169,6 +163,17 @@ def single_copies(
     calls[:, single, 0] = calls[:, single, 1] = one
     return replace(records, calls=calls, unphased=records.unphased & ~single), Counter(
         heterozygous_on_one_copy=count, genotypes_without_a_copy_ignored=stray
+    )
+
+
+def heterozygous(broken: Bool[np.ndarray, "R N"], window: Window) -> InputError:
+    """What to tell of heterozygous genotypes of people with one copy: which ones of all of theirs."""
+    return InputError(
+        f"{int(broken.sum())} of {broken.size} genotypes in window {window.name!r} ({window.place}), in "
+        f"{int(broken.any(axis=0).sum())} people, are heterozygous where these people have one copy "
+        f"(males on X and Y, everybody on MT); check the sexes in the table of people, or pass "
+        f"--haploid_heterozygotes=missing to make such genotypes missing",
+        code="E_PLOIDY",
     )
 
 

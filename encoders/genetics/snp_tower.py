@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from encoders.cohort import Cohort, Split
+from encoders.genetics.build_check import check_build
 from encoders.genetics.common_people import nobody_in_common
+from encoders.genetics.contigs import find_contig
 from encoders.genetics.guards import confounding, confounding_text
 from encoders.genetics.reference import Reference, some
 from encoders.genetics.snp_components import Components, fit_components
@@ -97,6 +99,10 @@ def fit_tower(config: EmbedSNPs, inputs: Mapping[str, Path], variants: list[Path
         train = [name for name in kept if name in allowed]
         order = train + [name for name in kept if name not in allowed]
         regions = _regions(config, inputs, source)
+        if reference is not None:
+            contigs = dict.fromkeys(contig for contig, _, _ in regions.stretches)
+            known = [find_contig(contig, reference.lengths) for contig in contigs]
+            check_build(source, reference, [contig for contig in known if contig is not None])
         matrix = read_dosages(source, regions, order, len(train), config)
         samples, remarks = list(source.samples), list(source.remarks)
     genes = _genes(matrix, regions)

@@ -3,6 +3,7 @@
 Glossary: R records (rows) · S people · 2 haplotypes.
 """
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,8 +155,9 @@ def _files(path: Path) -> list[Path]:
                 code="E_VARIANTS",
             )
         return found
-    if any(letter in path.name for letter in "*?["):
-        found = [file for file in sorted(path.parent.glob(path.name), key=_by_number) if file.is_file()]
+    if glob.has_magic(str(path)):
+        matching = sorted(map(Path, glob.glob(str(path))), key=_by_number)
+        found = [file for file in matching if file.is_file()]
         found = list(
             dict.fromkeys(_genotypes_beside(file) for file in found if not file.name.endswith(INDEXES))
         )
@@ -187,7 +189,7 @@ def _genotypes_beside(path: Path) -> Path:
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
     """Sorts `chr2` before `chr10`."""
-    parts = re.split(r"(\d+)", path.name)
+    parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 

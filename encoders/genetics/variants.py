@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.genetics.contigs import find_contig, header_contigs, no_contig
+from encoders.genetics.contigs import as_spelled, find_contig, header_contigs, no_contig
 from encoders.genetics.genotype_text import GenotypeDecoder
 from encoders.genetics.htslib import pysam, quiet_htslib
 from encoders.genetics.phase_sets import NO_SET, sets_of_record
@@ -52,7 +52,7 @@ class PhasedVariants:
             raise
         except (OSError, ValueError) as cause:
             raise _unreadable(self.path, f"is damaged ({cause})", "copy or download it again") from cause
-        listed = header_contigs(header)
+        listed = as_spelled(header_contigs(header), present)
         self.lengths = {name: length for name, length in listed.items() if length}
         self.contigs = list(dict.fromkeys([*present, *listed]))
         self._present = set(present)
@@ -256,7 +256,9 @@ def _samples(header: list[str], path: Path) -> list[str]:
     samples = titles[-1].split("\t")[9:] if titles else []
     if not samples:
         raise InputError(
-            f"{path} has no people (no sample columns); phased genotypes were wanted", code="E_VCF"
+            f"{path} has no people (no sample columns, as in a list of sites); genotypes of people were wanted; pass "
+            f"the file that has them",
+            code="E_VCF",
         )
     if len(set(samples)) < len(samples):
         twice = next(name for name in samples if samples.count(name) > 1)

@@ -1,8 +1,8 @@
 """The index of a variant file: does it belong to the file, and if not, a fresh one in a scratch folder.
 
 A stale index does not fail: it returns no records, or some, and everyone would get the reference sequence.
-So an index is used only if it is not older than the file, its first offset is the first record, and nothing
-follows its last offset. Layouts: hts-specs, tabix.pdf and CSIv1.pdf.
+So an index is used only if it is not older than the file, its first offset is the first record, and its last
+offset is the end of the last one. Layouts: hts-specs, tabix.pdf and CSIv1.pdf.
 """
 
 import struct
@@ -12,6 +12,7 @@ from pathlib import Path
 from encoders.genetics.htslib import pysam
 from encoders.runs.errors import InputError
 
+EMPTY_BLOCK = 28  # bytes of the block that ends a bgzipped file
 MAX_REBUILD = 2**30  # bytes; larger files take minutes, so the user is told how instead
 
 
@@ -53,9 +54,6 @@ def _belongs(index: Path, path: Path) -> bool:
         offsets = _offset_range(index)
     except (OSError, ValueError, struct.error):
         return False
-    if offsets is None:
-        return True  # an index of no records: the caller finds out that there are none
-    first, last = offsets
     try:
         with pysam.BGZFile(str(path), "rb") as file:
             if file.read(3) != b"BCF":
@@ -63,13 +61,26 @@ def _belongs(index: Path, path: Path) -> bool:
                 line = file.readline()
                 while line.startswith(b"#"):
                     line = file.readline()
-                file.seek(first)
+                if offsets is None:
+                    return not line  # an index of no records
+                file.seek(offsets[0])
                 if file.readline() != line:
                     return False
-            file.seek(last)
-            return not file.read(1)
+            return offsets is None or _ends_at(file, offsets[1], path.stat().st_size)
     except OSError:
         return False
+
+
+def _ends_at(file: pysam.BGZFile, offset: int, size: int) -> bool:
+    """Whether a virtual offset is the very end of a file of ``size`` bytes, neither before nor behind it.
+
+    Behind it, seeking succeeds and nothing is read, so the byte before it is read as well.
+    """
+    block, within = divmod(offset, 1 << 16)
+    if not within:  # the records fill a block; the empty last one follows
+        return block in (size - EMPTY_BLOCK, size)
+    file.seek(offset - 1)
+    return len(file.read(2)) == 1
 
 
 def extents(index: Path) -> list[tuple[int, int]]:

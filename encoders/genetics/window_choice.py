@@ -98,6 +98,10 @@ def _bed_windows(path: Path, choice: WindowChoice) -> list[Window]:
     """BED windows, flanked where that is asked for; the pooled stretch of exons stays the exon."""
     if choice.centre == "tss":
         raise InputError(f"{path} is a BED file, which has no transcription starts; pass a GTF or GFF3 file")
+    if not is_plink(path) and next(text_lines(path), "").startswith("##fileformat=VCF"):
+        raise InputError(
+            f"{path} holds variants; windows around them need --window_kind=variant and --flank, 500 say"
+        )
     windows = read_windows(path)
     if choice.genes:
         known = {window.gene for window in windows}

@@ -389,6 +389,12 @@ def _other_contig(study, genotypes):
     (study / "raw/genetics/windows.bed").write_text("chr9\t1000\t3400\tA\n")
 
 
+def _other_build(study, genotypes):
+    bases = {name: "ACGT" * (length // 4) for name, length in genotypes.contigs.items()}
+    text = "".join(f">{name}\n{b}\n" for name, b in bases.items())
+    (study / "raw/genetics/reference.fa").write_text(text)
+
+
 def _all_alike(study, genotypes):
     genotypes.copies[:, :NUM_TRAIN] = 1
     genotypes.vcf(study / "raw/genetics/cohort.vcf.gz")
@@ -404,6 +410,7 @@ def _all_alike(study, genotypes):
         (_other_split, "E_SAMPLE: 0 of the 28 training people of the split are among both"),
         (_elsewhere, "E_CONTIG: .* holds no variant in any of the 1 regions"),
         (_other_contig, "E_CONTIG: window 'A' lies on contig 'chr9'"),
+        (_other_build, "E_REF: REF differs from the reference at .* pass the FASTA file that"),
         (
             _all_alike,
             "E_DEGENERATE: none of the 24 variants of .* can be used \\(24 without differences; all by the 28",

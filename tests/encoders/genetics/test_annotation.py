@@ -172,3 +172,17 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path):
     path.write_bytes(gzip.compress(GENCODE_GTF.encode())[:-30])
     with pytest.raises(InputError, match="is damaged"):
         read_genes(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'chr17 HAVANA gene 1 9 . - . gene_id "ENSG1.2"; gene_name "BRCA1"; hgnc_id "HGNC:1100";',
+        "NC_000017.11 BestRefSeq gene 1 9 . - . ID=gene-BRCA1;Dbxref=GeneID:672,HGNC:HGNC:1100;Name=BRCA1",
+    ],
+)
+def test_the_committees_number_is_a_name(tmp_path, line):
+    path = tmp_path / "genes.gff"
+    path.write_text(rows(line))
+    (gene,) = read_genes(path)
+    assert "HGNC:1100" in gene.aliases

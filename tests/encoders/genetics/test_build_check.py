@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from encoders.genetics.build_check import check_build
+from encoders.genetics.build_check import check_build, ref_differs
 from encoders.genetics.reference import Reference
 from encoders.genetics.variant_source import open_variants
 from encoders.runs.errors import InputError
@@ -82,3 +82,12 @@ def test_a_contig_that_the_variants_lack_is_left_to_the_windows(files):
     fasta = files.fasta({"21": BASES, "22": BASES})
     with Reference(fasta) as reference, open_variants(files.vcf(_records(0, 5), contigs=GRCH38)) as variants:
         assert check_build(variants, reference, ["22", "21", "21"]).checked == 5
+
+
+def test_advice_depends_on_how_many_are_wrong(files):
+    with (
+        Reference(files.fasta({"chr21": BASES})) as reference,
+        open_variants(files.vcf(_records(1, 9), contigs={"chr21": len(BASES)})) as variants,
+    ):
+        assert "bcftools norm --check-ref x" in str(ref_differs(variants, reference, ["21:1 A, FASTA C"], 10))
+        assert "check-ref" not in str(ref_differs(variants, reference, ["21:1 A, FASTA C"], 2))

@@ -47,6 +47,14 @@ def test_a_window_may_span_blocks_and_people_may_stand_in_another_order(blocks):
         assert "3 files" in told and "2 records of chr1 lie in two files that agree" in told
 
 
+def test_a_window_that_spans_blocks_is_told(blocks):
+    with open_variants(blocks) as variants:
+        variants.fetch("chr1", 0, 20, ["p1"])
+        assert not any("several files" in remark for remark in variants.remarks)
+        variants.fetch("chr1", 0, 300, ["p1"])
+        assert any("1 windows reach into several files" in remark for remark in variants.remarks)
+
+
 def test_few_files_are_open_at_a_time(blocks, monkeypatch):
     with open_variants(blocks) as source:
         expected = source.fetch("chr1", 0, 9_000, ["p1", "p2"])
@@ -79,7 +87,7 @@ def test_files_must_hold_the_same_people_and_one_build(blocks, files):
     with pytest.raises(InputError, match=r"E_SAMPLE: .*z.vcf.gz .*1 of 2 are absent and 1 are new"):
         open_variants(blocks)
     files.vcf([_record("chr2", 9, "0|1", "1|1")], name="z.vcf.gz", contigs={"2": 8_000})
-    with pytest.raises(InputError, match=r"E_BUILD: contig '2' has 8000 bases in .*z.vcf.gz, 9000"):
+    with pytest.raises(InputError, match=r"E_BUILD: contig 'chr2' has 8000 bases in .*z.vcf.gz, 9000"):
         open_variants(blocks)
 
 
@@ -110,6 +118,10 @@ def test_files_by_folder_pattern_and_list(blocks, files):
     for number in (2, 10, 1):
         (blocks / f"x{number}.bcf").touch()
     assert [p.name for p in variant_files(blocks / "x*.bcf")] == ["x1.bcf", "x2.bcf", "x10.bcf"]
+
+
+def test_a_pattern_may_name_folders(blocks):
+    assert len(variant_files(blocks.parent / "*" / "c_c1_*.vcf.gz")) == 2
 
 
 def test_nothing_there_is_said(blocks, tmp_path):

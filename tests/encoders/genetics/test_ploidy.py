@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from encoders.genetics.dosage_windows import dosage_window
 from encoders.genetics.genomes import read_genomes
 from encoders.genetics.haplotypes import RefCheck, window_haplotypes
 from encoders.genetics.ploidy import PAR, Ploidy, read_ploidy
@@ -77,6 +78,20 @@ def test_two_alleles_on_one_copy_are_refused_or_declared_missing(files):
         assert built.sequences[built.index[0, 0]].startswith("ACNT")
     with pytest.raises(InputError, match="E_UNPHASED"):  # a woman is not excused
         build(files, ["1", "0/1", "0|0"])
+
+
+def test_two_alleles_on_one_copy_are_told_from_dosages_too(files):
+    fasta = files.fasta({"chrX": BASES})
+    vcf = files.vcf([("chrX", 3, "G", "T", ["0/1", "0/1", "0/0"])], samples=PEOPLE)
+    window = Window(name="w", contig="chrX", start=0, end=20)
+    with Reference(fasta) as reference, PhasedVariants(vcf) as variants:
+        given = {"check": RefCheck(), "copies": ploidy().copies(window)}
+        with pytest.raises(InputError, match=r"E_PLOIDY: 1 of 1 genotypes .*haploid_heterozygotes=missing"):
+            dosage_window(window, reference, variants, PEOPLE, **given)
+        built = dosage_window(window, reference, variants, PEOPLE, heterozygotes="missing", **given)
+    assert built.dosages[:, 1].tolist() == [0, 1, 0]
+    assert built.missing.tolist() == [2, 0, 0]
+    assert built.counts["heterozygous_on_one_copy"] == 1
 
 
 def test_women_have_no_y_and_people_of_unknown_sex_are_read_as_written(files):

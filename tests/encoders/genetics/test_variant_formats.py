@@ -490,6 +490,15 @@ def test_x_of_plink_is_one_contig_whatever_its_numbers(files):
         assert source.fetch("X", 0, 400, SAMPLES).positions == [20, 40]
 
 
+def test_a_pvar_header_may_spell_contigs_otherwise_than_the_records(files, fasta):
+    path = write(files, _cohort(), "pgen")
+    table = path.with_suffix(".pvar")
+    table.write_text(table.read_text().replace("\nchr7\t", "\n7\t"))
+    with open_variants(path) as variants:
+        assert variants.find("chr7", "gene") == "7"
+        assert variants.lengths == {"7": 400}
+
+
 def test_a_pgen_without_phase_marks_every_heterozygous_genotype(files, fasta):
     path = write(files, [_snv(20, "0|1", "1|0", "1|1", "0|0", ".|.", "0|0")], "pgen", phased=False)
     with open_variants(path) as source:

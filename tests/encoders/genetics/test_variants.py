@@ -104,6 +104,42 @@ def test_a_stale_index_is_never_believed(files, older):
         assert len(variants.fetch("chr1", 0, 10_000, ["p1"])) == 5000
 
 
+@pytest.mark.parametrize("kept", [RECORDS[:1], RECORDS[:2], []])
+def test_an_index_of_a_longer_or_an_empty_file_is_not_believed(files, kept):
+    """The new file is shorter, in the same block: its end lies before what the index says."""
+    path = files.vcf(RECORDS if kept else [], contigs={"chr1": 10_000})
+    index = path.with_name("cohort.vcf.gz.tbi")
+    stale = index.read_bytes()
+    files.vcf(kept or RECORDS, contigs={"chr1": 10_000})
+    index.write_bytes(stale)
+    with PhasedVariants(path) as variants:
+        assert variants.index_state == "rebuilt: stale"
+
+
+def test_an_index_belongs_to_its_file_wherever_the_last_block_ends(files):
+    for number in range(1, 2000, 97):
+        many = [("chr1", 1 + k, "A", "C", ["0|1", "1|0"]) for k in range(number)]
+        for path in (files.vcf(many), _bcf(files.vcf(many))):
+            with PhasedVariants(path) as variants:
+                assert variants.index_state == "as found"
+
+
+def _bcf(path):
+    bcf = path.with_name("cohort.bcf")
+    pysam.bcftools.view("-Ob", "-o", str(bcf), str(path), catch_stdout=False)
+    pysam.bcftools.index("-f", str(bcf))
+    return bcf
+
+
+def test_a_header_may_spell_contigs_otherwise_than_the_records(files):
+    path = files.vcf(
+        [("1", 10, "A", "C", ["0|1", "1|1"])], contigs={"chr1": 248_956_422, "chr2": 242_193_529}
+    )
+    with PhasedVariants(path) as variants:
+        assert variants.find("chr1", "gene") == "1"
+        assert variants.lengths == {"1": 248_956_422, "chr2": 242_193_529}
+
+
 def test_an_older_but_fitting_index_is_rebuilt_too(files):
     path = files.vcf(RECORDS)
     os.utime(path, (time.time() + 10,) * 2)

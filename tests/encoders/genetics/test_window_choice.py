@@ -156,9 +156,12 @@ def test_names_come_from_a_list_or_a_file(tmp_path):
         read_names(str(path))
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_refused(tmp_path, files):
     (tmp_path / "plink.bed").write_bytes(b"\x6c\x1b\x01\xff")
     with pytest.raises(InputError, match="PLINK genotypes"):
         choose_windows(tmp_path / "plink.bed")
     with pytest.raises(InputError, match="does not exist"):
         choose_windows(tmp_path / "none.gtf")
+    vcf = files.vcf([("chr1", 9, "A", "C", ["0|1", "1|1"])])
+    with pytest.raises(InputError, match="holds variants; .*--window_kind=variant and --flank"):
+        choose_windows(vcf)
