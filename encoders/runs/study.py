@@ -36,6 +36,7 @@ ARTIFACTS = {
 }
 # vectors beside brain and genetics -> command that makes them
 VECTOR_MAKERS = {
+    "brain_tuned": "accelerate launch scripts/tune_brainmt.py",
     "brain_static": "python scripts/export_static.py",
     "brain_connectome": "python scripts/export_connectome.py",
     "snps": "python scripts/embed_snps.py",
