@@ -1,10 +1,5 @@
 """Is our model better than a rival? A paired test of their 2AFC on the same people, with families resampled.
 
-A resample counts a person as query and as distractor as often as it was drawn. To first order in these counts the 2AFC
-is a sum of one term per person (its influence: how well it is told apart, and how well others are told apart from it),
-so a thousand resamples of two models cost one pass over each similarity matrix instead of a thousand. The neglected
-second order is 1/N of the variance; the tests compare with resampled matrices.
-
 Glossary: N evaluated people · B resamples.
 """
 
@@ -16,41 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from align.galleries import Gallery
+from align.influence import METRIC, resampled_auc
 from align.retrieval import DIRECTIONS
 from encoders.stats import cluster_weights
 from encoders.stats.paired import Resampled, paired_difference
-
-METRIC = "auc2afc"
-ROWS = 1024  # of the similarity matrix that are compared at a time
-
-
-def resampled_auc(
-    similarity: Float[np.ndarray, "N N"], gallery: Gallery, weights: Float[np.ndarray, "B N"]
-) -> Resampled:
-    """2AFC of queries (rows) among partners (columns), of all people and of every resample.
-
-    Args:
-        similarity: Entry [i, i]: a query and its true partner.
-        gallery: Who competes with whom.
-        weights: How often each person was drawn.
-    """
-    num = len(similarity)
-    own, told_from = np.full(num, np.nan), np.zeros(num)
-    for rows, others in _others(gallery):
-        scores = similarity[rows]
-        partner = similarity[rows, rows][:, None]
-        right = (scores < partner) + 0.5 * (scores == partner)
-        size = others.sum(axis=1)
-        asked = size > 0
-        own[rows[asked]] = ((right * others).sum(axis=1)[asked]) / size[asked]
-        excess = (right - np.nan_to_num(own[rows])[:, None]) * others
-        told_from += (excess[asked] / size[asked, None]).sum(axis=0)
-    known = np.isfinite(own)
-    value = float(own[known].mean()) if known.any() else np.nan
-    counted = weights[:, known].sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = (weights[:, known] @ own[known] + weights @ told_from) / counted
-    return Resampled(values={METRIC: value}, resamples={METRIC: np.where(counted > 0, drawn, np.nan)})
 
 
 class PairedTests:
@@ -142,17 +106,3 @@ def _both_directions(
         d: resampled_auc(similarities[d] if d == DIRECTIONS[0] else similarities[d].T, gallery, weights)
         for d in DIRECTIONS
     }
-
-
-def _others(gallery: Gallery):
-    """Chunks of people and who competes with each: :meth:`Gallery.others` without the whole matrix."""
-    stratum, family = (
-        np.unique(np.asarray(of), return_inverse=True)[1] for of in (gallery.strata, gallery.families)
-    )
-    for start in range(0, len(stratum), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(stratum)))
-        allowed = stratum[rows, None] == stratum[None, :]
-        if gallery.exclude_relatives:
-            allowed &= family[rows, None] != family[None, :]
-        allowed[np.arange(len(rows)), rows] = False
-        yield rows, allowed

@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from scipy.special import digamma
 
 from align.galleries import Gallery
+from align.influence import METRIC, resampled_auc
 from encoders.stats import block_permutations, cluster_weights, p_value, percentile_interval
 
 DIRECTIONS = ("brain_to_gene", "gene_to_brain")
 TOP = (1, 5, 10)
 SMALLEST_GALLERY_PER_K = 5  # R@k is printed only for galleries of at least 5k
+MANY = (
+    2500  # people from whom on intervals of the 2AFC are taken from influences: B x N^2 operations become N^2
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +56,8 @@ class Comparison:
     (`greater`), how many the same (`ties`)? `size` [j] is how many others compete with partner j.
     """
 
-    greater: Float[np.ndarray, "N N"]
-    ties: Float[np.ndarray, "N N"]
+    greater: Float32[np.ndarray, "N N"]
+    ties: Float32[np.ndarray, "N N"]
     size: Float[np.ndarray, " N"]
 
     def paired(self, partners: Int[np.ndarray, "R N"]) -> Counts:
@@ -61,8 +65,8 @@ class Comparison:
         query = np.arange(partners.shape[1])
         size = self.size[partners]
         return Counts(
-            greater=self.greater[query, partners],
-            ties=self.ties[query, partners],
+            greater=self.greater[query, partners].astype(np.float64),
+            ties=self.ties[query, partners].astype(np.float64),
             size=np.maximum(size, 1.0),
             weight=(size > 0).astype(float),
         )
@@ -73,17 +77,18 @@ def compare(similarity: Float[np.ndarray, "N N"], gallery: Gallery) -> Compariso
 
     Entries across strata are never looked up and stay 0.
     """
-    scores = np.asarray(similarity, dtype=np.float64)
-    greater, ties = np.zeros_like(scores), np.zeros_like(scores)
+    scores = np.asarray(similarity)
+    # counts: single precision is exact far beyond any gallery
+    greater, ties = np.zeros(scores.shape, np.float32), np.zeros(scores.shape, np.float32)
     others = gallery.others()
     for stratum in np.unique(gallery.strata):
         people = np.flatnonzero(np.asarray(gallery.strata) == stratum)
         block = scores[np.ix_(people, people)]
-        upto, below = np.empty_like(block), np.empty_like(block)
-        for row, sorted_row, up, low in zip(block, np.sort(block, axis=1), upto, below, strict=True):
-            up[:] = np.searchsorted(sorted_row, row, side="right")
-            low[:] = np.searchsorted(sorted_row, row, side="left")
-        above, same = len(people) - upto, upto - below - 1  # the partner does not tie with itself
+        above, same = np.empty(block.shape, np.float32), np.empty(block.shape, np.float32)
+        for row in range(len(people)):
+            below, upto = rank_bounds(block[row])
+            above[row] = len(people) - upto
+            same[row] = upto - below - 1  # the partner does not tie with itself
         for column, j in enumerate(people):
             for relative in np.flatnonzero(~others[j, people]):
                 if relative != column:
@@ -91,6 +96,21 @@ def compare(similarity: Float[np.ndarray, "N N"], gallery: Gallery) -> Compariso
                     same[:, column] -= block[:, relative] == block[:, column]
         greater[np.ix_(people, people)], ties[np.ix_(people, people)] = above, same
     return Comparison(greater=greater, ties=ties, size=others.sum(axis=1).astype(float))
+
+
+def rank_bounds(values: Float[np.ndarray, " N"]) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """For each value, how many are smaller, and how many are not larger."""
+    num = len(values)
+    order = np.argsort(values)
+    ordered = values[order]
+    new = np.ones(num, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    starts = np.flatnonzero(new)
+    ends = np.append(starts[1:], num)
+    below, upto = np.empty(num, np.int64), np.empty(num, np.int64)
+    below[order] = np.repeat(starts, ends - starts)
+    upto[order] = np.repeat(ends, ends - starts)
+    return below, upto
 
 
 def auc2afc(counts: Counts) -> Float[np.ndarray, "R N"]:
@@ -178,7 +198,8 @@ def evaluate_gallery(
         comparison = compare(scores, gallery)
         observed = comparison.paired(np.arange(len(scores))[None])
         null = comparison.paired(permutations)
-        whole, queries = resampled_counts(scores, gallery, weights), resampled_queries(observed, weights)
+        queries = resampled_queries(observed, weights)
+        drawn = _drawn_auc(scores, gallery, weights)
         result[direction] = {
             name: _summary(
                 metric,
@@ -186,7 +207,7 @@ def evaluate_gallery(
                 better,
                 observed=observed,
                 null=null,
-                resampled=whole if metric is auc2afc else queries,
+                drawn=drawn if metric is auc2afc else _drawn(metric, reduce, queries),
             )
             for name, metric, reduce, better in _metrics(result["median_gallery"])
             if metric is auc2afc or not only_auc
@@ -231,16 +252,35 @@ def _metrics(median_gallery: float) -> Iterator[tuple[str, Metric, Reduce, int]]
     yield "mrr", reciprocal_rank, mean, 1
 
 
+def _drawn(metric: Metric, reduce: Reduce, resampled: Counts) -> Float[np.ndarray, " B"]:
+    """The metric in each resample; one may hold nobody with a distractor and is left out."""
+    return reduce(metric(resampled), resampled.weight)[resampled.weight.sum(axis=1) > 0]
+
+
+def _drawn_auc(
+    scores: Float[np.ndarray, "N N"], gallery: Gallery, weights: Float[np.ndarray, "B N"]
+) -> Float[np.ndarray, " B"]:
+    if len(scores) <= MANY:
+        return _drawn(auc2afc, mean, resampled_counts(scores, gallery, weights))
+    drawn = resampled_auc(scores, gallery, weights).resamples[METRIC]
+    return drawn[np.isfinite(drawn)]
+
+
 def _summary(
-    metric: Metric, reduce: Reduce, better: int, *, observed: Counts, null: Counts, resampled: Counts
+    metric: Metric,
+    reduce: Reduce,
+    better: int,
+    *,
+    observed: Counts,
+    null: Counts,
+    drawn: Float[np.ndarray, " B"],
 ) -> dict[str, float]:
     value = float(reduce(metric(observed), observed.weight)[0])
     all_tied = Counts(
         greater=np.zeros_like(observed.size), ties=observed.size, size=observed.size, weight=observed.weight
     )
     chance = float(reduce(metric(all_tied), observed.weight)[0])
-    drawn = resampled.weight.sum(axis=1) > 0  # a resample may hold nobody with a distractor
-    low, high = percentile_interval(reduce(metric(resampled), resampled.weight)[drawn])
+    low, high = percentile_interval(drawn)
     return {
         "value": value,
         "ci_low": low,

@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import binom
 
 from align.galleries import Gallery, everyone
-from align.paired import PairedTests, resampled_auc, restricted
+from align.influence import resampled_auc
+from align.paired import PairedTests, restricted
 from align.retrieval import DIRECTIONS, auc2afc, compare, mean, resampled_counts
 from encoders.stats import cluster_weights
 

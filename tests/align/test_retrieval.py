@@ -119,3 +119,19 @@ def test_bootstrap_interval_covers_the_population_value():
             auc["brain_to_gene"]["auc2afc"]["ci_low"] <= truth <= auc["brain_to_gene"]["auc2afc"]["ci_high"]
         )
     assert inside >= 86  # 95 % intervals; 86 is the 0.1 % binomial bound
+
+
+def test_intervals_of_large_galleries_come_from_influences_and_agree(monkeypatch):
+    rng = np.random.default_rng(3)
+    shared = rng.normal(size=(300, 4))
+    similarity = (shared + rng.normal(size=shared.shape)) @ (shared + rng.normal(size=shared.shape)).T
+    gallery = everyone([f"f{k // 2}" if k < 60 else f"g{k}" for k in range(300)])
+    options = {"permute_within": gallery.strata, "num_permutations": 9, "num_bootstraps": 2000, "seed": 0}
+    whole = evaluate_gallery(similarity, gallery, **options)
+    monkeypatch.setattr("align.retrieval.MANY", 0)
+    quick = evaluate_gallery(similarity, gallery, **options)
+    for direction in DIRECTIONS:
+        one, other = whole[direction]["auc2afc"], quick[direction]["auc2afc"]
+        assert one["value"] == other["value"] and one["p_perm"] == other["p_perm"]
+        width = one["ci_high"] - one["ci_low"]
+        assert abs(one["ci_low"] - other["ci_low"]) < 0.1 * width > abs(one["ci_high"] - other["ci_high"])
