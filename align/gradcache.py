@@ -12,16 +12,16 @@ drop path fall as they did, and the vectors are compared.
 Glossary: b people of this process · c people of a chunk · D width of the tower's vectors.
 """
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
-
-from encoders.runs.checkpoint import random_state, set_random_state
 
 SAME = 0.05  # of a chunk's norm: far above what bf16 rounds, far below another dropout mask
 
@@ -47,19 +47,19 @@ def cached_backward(
     states, parts = [], []
     with torch.no_grad():
         for chunk in chunks:
-            states.append(random_state())
+            states.append(_generators())
             parts.append(encode(chunk))
     vectors = torch.cat(parts).requires_grad_()
     loss = loss_of(vectors)
     loss.backward()
     if vectors.grad is None:
         return loss.detach()
-    after = random_state()
+    after = _generators()
     gradients = vectors.grad.split([len(part) for part in parts])
     for place, (chunk, state, part, gradient) in enumerate(
         zip(chunks, states, parts, gradients, strict=True)
     ):
-        set_random_state(state)
+        _put_back(state)
         found = encode(chunk)
         if (found.detach() - part).norm() > SAME * part.norm():
             raise RuntimeError(
@@ -68,7 +68,7 @@ def cached_backward(
             )
         if found.requires_grad:  # nobody in the chunk, or nothing to learn below it
             found.backward(gradient.to(found.dtype))
-    set_random_state(after)
+    _put_back(after)
     return loss.detach()
 
 
@@ -89,3 +89,18 @@ def average_gradients(parameters: Sequence[Tensor], accelerator: Accelerator) ->
         flat /= accelerator.num_processes
         for parameter, own in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad.copy_(own.view_as(parameter))
+
+
+def _generators() -> tuple[Any, ...]:
+    """State of the generators of Python, NumPy and torch; of GPUs, that of this process's own."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def _put_back(state: tuple[Any, ...]) -> None:
+    ours, numpy, torch_cpu, cuda = state
+    random.setstate(ours)
+    np.random.set_state(numpy)
+    torch.set_rng_state(torch_cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda)

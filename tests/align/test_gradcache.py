@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -120,6 +121,17 @@ def test_a_frozen_tower_still_trains_what_is_above_it(scans):
     small.tower.requires_grad_(False)
     cached_backward(small.tower.forward_features, scans.split(8), small.loss)
     assert {name.split(".")[0] for name in small.gradients()} == {"projector", "log_scale"}
+
+
+def test_choices_of_numpy_and_python_are_made_again_as_they_were(scans):
+    small, drawn = Small("clip").eval(), []
+
+    def encode(chunk):
+        drawn.append((random.random(), np.random.rand()))
+        return small.tower.forward_features(chunk) * drawn[-1][0] + drawn[-1][1]
+
+    cached_backward(encode, scans.split(8), small.loss)
+    assert drawn[:3] == drawn[3:] and len(set(drawn)) == 3
 
 
 def test_another_second_pass_is_noticed(scans):
