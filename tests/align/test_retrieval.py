@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from align.galleries import Gallery, everyone
-from align.retrieval import auc2afc, compare, evaluate_gallery, mean, median, rank, recall_at, reciprocal_rank
+from align.retrieval import (
+    DIRECTIONS,
+    auc2afc,
+    compare,
+    evaluate_gallery,
+    mean,
+    median,
+    rank,
+    recall_at,
+    reciprocal_rank,
+)
 
 
 def _evaluate(similarity, gallery, **changes):
