@@ -162,7 +162,7 @@ def _predictions(
     return found
 
 
-def _balanced(sides: Sequence[Float[np.ndarray, "S D"]], train: np.ndarray) -> list[Float[np.ndarray, "S D"]]:
+def _balanced(sides: Sequence[Float[np.ndarray, "S _"]], train: np.ndarray) -> list[Float[np.ndarray, "S _"]]:
     """Sides centred and scaled so that each has the same variance in training people, however wide it is."""
     scaled = []
     for side in sides:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from jaxtyping import Float32, Int
 from torch import Tensor
 
@@ -25,7 +26,13 @@ from align.pairs import Joined, belonging
 from align.preprocess import Whitener
 from align.retrieval import DIRECTIONS, evaluate_gallery
 from align.soft_targets import SoftTargets
-from encoders.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint, set_random_state
+from encoders.runs.checkpoint import (
+    checkpoints,
+    load_checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
 from encoders.runs.errors import InputError
 from encoders.runs.progress import progress
 from encoders.runs.tracking import Tracker
@@ -120,6 +127,9 @@ def train_alignment(
         optimizer.load_state_dict(states["optimizer"])
         schedule.load_state_dict(states["schedule"])
         best = states["best"]
+        own = states.get("torch_of_processes", [])  # each process draws its own dropout and noise
+        if len(own) == accelerator.num_processes:
+            states["random"] |= own[accelerator.process_index]
         set_random_state(states["random"])
         accelerator.print(f"align ({name}): resuming after epoch {state['epoch']}")
     tracker = None
@@ -167,9 +177,13 @@ def train_alignment(
                 best = {key: value.clone() for key, value in bare.state_dict().items()}
             shown = f"loss {scalars['train_loss']:.3f}, val 2AFC {scalars['val_auc2afc_matched']:.3f}"
             epochs.set_postfix_str(shown, refresh=False)
+            several = {}
+            if accelerator.num_processes > 1:
+                drawn = {key: value for key, value in random_state().items() if key in ("torch", "cuda")}
+                several = {"torch_of_processes": gather_object([drawn])}
             if tracker is not None:
                 states = {"model": bare, "optimizer": optimizer, "schedule": schedule}
-                states = {key: part.state_dict() for key, part in states.items()} | {"best": best}
+                states = {key: part.state_dict() for key, part in states.items()} | {"best": best} | several
                 save_checkpoint(folder, step, states, progress=state)
         if tracker is not None:
             tracker.log(step, scalars)
