@@ -33,6 +33,7 @@ class AlleleOrder:
         self._reference, self._stated = reference, stated
         self._habits: dict[str, str] = {}
         self.remarks: dict[str, str] = {}
+        self._undecided: dict[str, set[tuple[int, tuple[str, ...]]]] = {}
 
     def learn(self, contig: str, sites: Callable[[], list[Site]]) -> None:
         """Find out the order of a contig from its first records, alleles as the file lists them."""
@@ -64,7 +65,7 @@ class AlleleOrder:
             position: 0-based.
             alleles: As listed.
             strict: Refuse what cannot be decided, because haplotypes would be turned inside out; otherwise it
-                is the first.
+                is the first, and such records are counted in ``remarks``.
 
         Raises:
             InputError: E_ALLELES, neither the file nor the FASTA says it.
@@ -87,6 +88,13 @@ class AlleleOrder:
                 f"made with, or export it again with REF first in all records "
                 f"(plink2 --ref-from-fa --export bgen-1.2 ref-first)",
                 code="E_ALLELES",
+            )
+        if matching:
+            undecided = self._undecided.setdefault(contig, set())
+            undecided.add((position, alleles))
+            self.remarks[f"{contig}, undecided"] = (
+                f"REF on {contig}: at {len(undecided)} records more than one allele fits the FASTA, so the first listed "
+                f"(of a .bed: A2) counts as REF"
             )
         return 0
 

@@ -274,6 +274,8 @@ def _check_file(path: Path) -> bool:
         head = file.read(18)
         file.seek(max(path.stat().st_size - len(BGZF_END), 0))
         tail = file.read()
+    if not head:
+        raise _unreadable(path, "is empty", "copy or download it again")
     if head.startswith(b"##fileformat=VCF"):
         raise _unreadable(path, "is a plain text VCF", f"run: bgzip {path} && tabix -p vcf {path}.gz")
     if head[:2] != BGZF_MAGIC[:2]:

@@ -458,6 +458,17 @@ def test_the_reference_genome_decides_which_allele_of_a_bed_is_ref(files, fasta)
         assert source.dosages("7", 0, 400, SAMPLES).alleles[1] == (records[1][3], records[1][2])
 
 
+def test_alleles_of_a_bed_that_both_fit_are_counted(files, fasta):
+    """A deletion: the FASTA has the long allele, and with it the short one."""
+    deletion = ("chr7", 51, BASES[50:54], BASES[50], ("0|1", "0|0", "1|1", "1|0", "0|0", ".|."))
+    snvs = [_snv(at, "0|1", "1|1", "0|0", ".|.", "0|1", "0|0") for at in (20, 40, 60)]
+    path = write(files, [*snvs[:2], deletion, snvs[2]], "bed", ref_is_a1=(1, 2))
+    with Reference(fasta) as reference, open_variants(path, reference=reference) as source:
+        for _ in range(2):  # reading twice counts once
+            assert source.dosages("7", 0, 400, SAMPLES).alleles[2] == (BASES[50], BASES[50:54])
+        assert "at 1 records more than one allele fits the FASTA" in source.remarks[1]
+
+
 def test_pgen_tables_by_any_of_their_names(files, fasta):
     path = write(files, _cohort(), "pgen")
     table = path.with_suffix(".pvar")

@@ -168,7 +168,7 @@ def test_files_that_cannot_be_read_by_position(files):
         "plain.vcf.gz": (gzip.compress(plain.encode()), r"gzipped in one piece.*gunzip .* && bgzip"),
         "text.vcf": (plain.encode(), r"plain text VCF.*bgzip"),
         "page.vcf.gz": (b"<html>not found</html>", "not a VCF or BCF file"),
-        "empty.vcf.gz": (b"", "not a VCF or BCF file"),
+        "empty.vcf.gz": (b"", "is empty, .*copy or download it again"),
     }
     for name, (content, message) in bad.items():
         (files.folder / name).write_bytes(content)
