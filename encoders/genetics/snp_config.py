@@ -26,8 +26,8 @@ class EmbedSNPs:
             several of these with commas between them; default: the study's own.
         sample_file: .sample file with the people of BGEN files that do not name them, as UK Biobank's.
         contig: The contig of BGEN records that leave it blank.
-        reference: Reference genome, FASTA: which allele of a .bed or .bgen is REF is recorded by it; the vectors do not
-            depend on it. Default: the study's own, if there is one.
+        reference: Reference genome, FASTA: which allele of a .bed or .bgen is REF is recorded by it, and variants of
+            another build are refused; the vectors do not depend on it. Default: the study's own, if there is one.
         windows: Gene windows, BED6, or an annotation (GTF, GFF3), as in embed_genome; default: the study's own.
         window_kind: "gene" or "exon" of an annotation, "variant": around the sites of a VCF or a table; default: BED as
             it is, the genes of an annotation.
