@@ -162,6 +162,8 @@ class Evaluate:
 
     Args:
         study: Study folder.
+        name: Which alignment: the run folder runs/align_NAME, e.g. fold-0_seed-1 or tuned; default: the one without a
+            name. Its evaluation goes to runs/evaluate_NAME; the report is that of the one without a name.
         permutations: Permuted pairings behind each p-value.
         bootstraps: Resamples of families behind each 95 % interval.
         phenotypes: Columns of the table of people to predict from brain, genes and both, by linear models and gradient
@@ -173,6 +175,7 @@ class Evaluate:
     """
 
     study: Path = DEMO
+    name: str = ""
     permutations: int = 1000
     bootstraps: int = 1000
     phenotypes: list[str] | None = None

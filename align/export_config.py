@@ -17,7 +17,8 @@ class Export:
         output: File to write; default: private/export/MODALITY_VECTORS.FORMAT.txt of the study.
         format: "regenie" (columns FID IID Y1 Y2 ..., read by REGENIE and PLINK), or
             "plink2" (#FID IID Y1 ...). Missing values are NA.
-        modality: Whose vectors: "brain" or "genetics". Brain vectors tested against variants are the usual case.
+        modality: Whose vectors: "brain", "genetics", or another that was aligned. Brain vectors tested against variants are
+            the usual case.
         vectors: "adjusted" (confounds regressed out) or "raw".
         folds: People of which folds. Training people's vectors were fitted to their own genomes, so an association
             found in them proves nothing: only "test" people are written unless you ask for more.
@@ -30,7 +31,7 @@ class Export:
     study: Path = DEMO
     output: Path | None = None
     format: Literal["regenie", "plink2"] = "regenie"
-    modality: Literal["brain", "genetics"] = "brain"
+    modality: str = "brain"
     vectors: Literal["adjusted", "raw"] = "adjusted"
     folds: list[Literal["train", "val", "test"]] = field(default_factory=lambda: ["test"])
     fid: Literal["iid", "0", "family"] = "iid"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
-from sklearn.cluster import KMeans
+
+from encoders.cohort.ancestry import ancestry_clusters, names_ancestry
 
 MATCH_ON = ("sex", "site", "ancestry", "age", "mean_fd")  # dropped from the right; sex never
 ENOUGH_DISTRACTORS = 9
@@ -89,10 +90,10 @@ def match_levels(frame: pd.DataFrame, train: pd.DataFrame) -> Mapping[str, list[
     """Level of each evaluated person in every matching variable that the table has."""
     levels: dict[str, list[str]] = {}
     for name in MATCH_ON:
-        if name == "ancestry" and ("ancestry" not in frame or frame["ancestry"].isna().all()):
-            clusters = _ancestry_clusters(frame, train)
+        if name == "ancestry" and not names_ancestry(frame):
+            clusters = ancestry_clusters(frame, train)
             if clusters is not None:
-                levels[name] = clusters
+                levels[name] = [str(cluster) for cluster in clusters]
         elif name in frame and name in BINS:
             edges = np.unique(
                 np.nanquantile(train[name].astype(float), np.arange(1, BINS[name]) / BINS[name])
@@ -102,13 +103,3 @@ def match_levels(frame: pd.DataFrame, train: pd.DataFrame) -> Mapping[str, list[
         elif name in frame:
             levels[name] = [str(value) for value in frame[name]]
     return levels
-
-
-def _ancestry_clusters(frame: pd.DataFrame, train: pd.DataFrame) -> list[str] | None:
-    """k-means clusters of the first four genetic PCs where the table names no ancestry."""
-    columns = [f"pcs_{k}" for k in range(1, 5) if f"pcs_{k}" in frame]
-    if not columns or len(train) < 20:
-        return None
-    fill = train[columns].mean()
-    model = KMeans(n_clusters=4, n_init=10, random_state=0).fit(train[columns].fillna(fill).to_numpy())
-    return [str(label) for label in model.predict(frame[columns].fillna(fill).to_numpy())]

@@ -7,6 +7,7 @@ Glossary: N held-out people of one run.
 
 import statistics
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from align.config import Align
 from align.galleries import matched
 from align.pairs import Joined
 from align.retrieval import DIRECTIONS, evaluate_gallery
+from encoders.cohort import Split
 from encoders.runs.errors import InputError
 
 SCORES, SCORES_FORMAT = "neurohelix.align_scores", 1
@@ -50,6 +52,21 @@ def repeats(config: Align, num_folds: int) -> list[Align]:
         for fold in folds
         for one in seeds
     ]
+
+
+def split_of(split: Split, digest: str, path: Path) -> Split:
+    """The hold-out split, or that of one held-out fold: whichever an alignment was made with.
+
+    Raises:
+        InputError: neither; the split file is another one by now.
+    """
+    for one in (split, *(split.held_out(k) for k in range(len(split.folds)))):
+        if one.digest == digest:
+            return one
+    raise InputError(
+        f"{path} was made with another split than the present one, so its held-out people are others; align again with "
+        f"--redo=true"
+    )
 
 
 def held_out_scores(

@@ -185,6 +185,11 @@ def confound_sentences(confounds: Mapping[str, Any]) -> list[str]:
     """What the adjusted columns had regressed out, what the table lacked, what training never saw."""
     used = grouped(confounds.get("used", []))
     sentences = [f"Regressed out, with a regression fitted on training people: {listed(used) or 'nothing'}."]
+    if confounds.get("ancestry_from_pcs"):
+        sentences.append(
+            "The table of people names no ancestry: clusters of its genetic principal components stand for it, fitted on "
+            "training people."
+        )
     if confounds.get("absent"):
         sentences.append(
             f"Asked for, but not in the table of people: {listed(grouped(confounds['absent']))}."

@@ -77,6 +77,7 @@ def align_once(config: Align, study: Study, splits: Path) -> int:
     from align.pairs import join
     from align.run import align_study, people_of, save_aligned
     from encoders.cohort import Cohort, Split, read_kinship
+    from encoders.cohort.ancestry import with_ancestry
     from encoders.runs.devices import accelerator as make_accelerator
     from encoders.vectors import SubjectVectors
 
@@ -84,6 +85,7 @@ def align_once(config: Align, study: Study, splits: Path) -> int:
     cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
     if config.fold is not None:
         split = split.held_out(config.fold)
+    cohort, clustered = with_ancestry(cohort, split.train)
     joined = join(
         vectors,
         split=split,
@@ -101,11 +103,13 @@ def align_once(config: Align, study: Study, splits: Path) -> int:
         folder=stage.folder,
         accelerator=accelerator,
     )
+    if clustered:
+        aligned.confounds["ancestry_from_pcs"] = True
     listed = study.private / "missing_modality.tsv"
     if accelerator.is_main_process:
         ids = people_of(split, cohort)
         folds = [split.fold(i) for i in ids]
-        sources = {m: str(inputs[m]) for m in config.modalities}
+        sources = {m: study.relative(inputs[m]) for m in config.modalities}
         digest = save_aligned(
             aligned_path, aligned, vectors, ids=ids, folds=folds, split=split, config=config, sources=sources
         )

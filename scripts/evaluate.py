@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
 
 from align.config import Evaluate
-from align.rival_files import vector_files
+from align.rival_files import FROM_FILES, vector_files
 from encoders.runs import Stage, Study, command, load_json, load_tensors, save_json, save_tensors
 from encoders.runs.artifact import load_tensor_metadata
 from encoders.runs.errors import InputError
@@ -23,11 +23,14 @@ MANY = 2000
 @command
 def main(config: Evaluate) -> int:
     study = Study(config.study)
-    inputs = {name: study.need(name) for name in ("aligned", "splits", "participants")}
+    ending = f"_{config.name}" if config.name else ""
+    aligned_path = study.run_folder(f"align{ending}") / study.path("aligned").name
+    inputs = {name: study.need(name) for name in ("splits", "participants")}
+    inputs["aligned"] = study.need("aligned", aligned_path if config.name else None)
     from align.index import SOURCE_FORMAT, SOURCE_KIND
 
     told, _ = load_tensor_metadata(inputs["aligned"], SOURCE_KIND, SOURCE_FORMAT)
-    sources = {m: study.need_vectors(m, path) for m, path in told["sources"].items()}
+    sources = {m: study.need_vectors(m, study.folder / path) for m, path in told["sources"].items()}
     inputs |= sources
     if study.path("truth").exists():
         inputs["truth"] = study.path("truth")
@@ -41,10 +44,15 @@ def main(config: Evaluate) -> int:
         )
     rivals = vector_files(study.folder, (first, second))
     inputs |= {f"rival {name}": path for name, path in rivals.items()}
-    output = study.path("evaluation")
+    output = study.run_folder(f"evaluate{ending}") / study.path("evaluation").name
     figures_path = output.with_name("figures.safetensors")
     stage = Stage(
-        "evaluate", config, study=study, inputs=inputs, outputs=[output, figures_path], redo=config.redo
+        f"evaluate{ending}",
+        config,
+        study=study,
+        inputs=inputs,
+        outputs=[output, figures_path, output.with_name("metrics.json")],
+        redo=config.redo,
     )
     if stage.finished:
         return stage.report()
@@ -53,18 +61,27 @@ def main(config: Evaluate) -> int:
 
     from align.beyond_retrieval import beyond_retrieval, wanted_phenotypes
     from align.evaluate import evaluate
+    from align.flat_metrics import METRICS, METRICS_FORMAT, flat_metrics
     from align.further import further, similarities_of
+    from align.harmonised import harmonised, harmonised_vectors, refuse_kept_targets
     from align.pairs import join
+    from align.repeats import split_of
     from align.retrieval import DIRECTIONS
     from encoders.cohort import Cohort, Split
+    from encoders.cohort.ancestry import with_ancestry
     from encoders.vectors import SubjectVectors
 
     vectors = {m: SubjectVectors.load(path) for m, path in sources.items()}
-    cohort, split = Cohort.load(inputs["participants"]), Split.load(inputs["splits"])
+    cohort = Cohort.load(inputs["participants"])
+    split = split_of(Split.load(inputs["splits"]), told["provenance"]["split_digest"], inputs["aligned"])
     # whether encoders may be used that do not say whom they have seen was decided by the alignment
+    cohort, _ = with_ancestry(cohort, split.train)
     joined = join(vectors, split=split, cohort=cohort, accept_unknown=True)
+    sites_out = told["confounds"].get("harmonised", {})  # rivals see what our model saw
+    joined = harmonised(joined, sites_out)
     pairs = joined.pair(first, second)
     phenotypes = wanted_phenotypes(pairs, config, synthetic="truth" in inputs)
+    refuse_kept_targets(sites_out, [one.name for one in phenotypes])
     stage.begin()
     if len(pairs.rows("test")) < MANY:
         threadpool_limits(1)
@@ -81,13 +98,17 @@ def main(config: Evaluate) -> int:
         ids = {fold: [pairs.ids[k] for k in pairs.rows(fold)] for fold in ("train", "test")}
         oracle = oracle_similarity(truth, ids["train"], ids["test"])
     terms = told["confound_terms"]
+    rival_vectors = {name: SubjectVectors.load(path) for name, path in rivals.items()}
+    for name, one in rival_vectors.items():
+        if (of := FROM_FILES[name][1]) in sites_out:
+            rival_vectors[name] = harmonised_vectors(one, cohort, split.train, sites_out[of])
     content, figures = evaluate(
         pairs,
         similarities,
         confound_terms=terms,
         oracle=oracle,
         config=config,
-        rival_vectors={name: SubjectVectors.load(path) for name, path in rivals.items()},
+        rival_vectors=rival_vectors,
         split=split,
         modalities=(first, second),
     )
@@ -108,6 +129,7 @@ def main(config: Evaluate) -> int:
         "confounds": told["confounds"],
         "provenance": told["provenance"],
     }
+    save_json(output.with_name("metrics.json"), METRICS, METRICS_FORMAT, flat_metrics(content["galleries"]))
     save_json(output, "neurohelix.evaluation", 1, content)
     save_tensors(figures_path, "neurohelix.figures", 1, figures, {"directions": list(DIRECTIONS)})
     return stage.end(verdict=content["verdict"]["label"], **summary(content))

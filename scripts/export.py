@@ -11,6 +11,7 @@ sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not
 
 from align.export_config import Export
 from encoders.runs import Study, command
+from encoders.runs.errors import InputError
 
 
 @command
@@ -23,6 +24,10 @@ def main(config: Export) -> int:
     from encoders.runs.artifact import load_tensors
 
     tensors, metadata = load_tensors(source, SOURCE_KIND, SOURCE_FORMAT)
+    if config.modality not in metadata["modalities"]:
+        raise InputError(f"--modality={config.modality}: {source} holds {', '.join(metadata['modalities'])}")
+    if f"{config.modality}_{config.vectors}" not in tensors:
+        raise InputError(f"{source} holds no {config.vectors} vectors; align again without --kinds")
     families = None
     if config.fid == "family":
         from encoders.cohort import Cohort

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from align.config import Align, ProjectorConfig
+from align.harmonised import harmonised, harmonised_vectors, refuse_kept_targets
 from align.pairs import join
 from align.report_words import confound_sentences
 from align.run import align_study
@@ -86,3 +87,23 @@ def test_the_models_see_what_combat_fitted_on_train_makes_of_the_brain_vectors(s
 def test_a_modality_that_is_not_aligned_cannot_be_harmonised():
     with pytest.raises(InputError, match="--harmonise_modalities: 'brain' is not among"):
         dataclasses.replace(CONFIG, modalities=["structure", "genetics"], harmonise="combat")
+
+
+def test_rivals_see_what_our_models_saw_and_a_kept_target_is_refused(study):
+    vectors, cohort, split = study
+    told = {"brain": {"by": "site", "keep": ["age"], "unseen": [], "small": []}}
+    joined = join(vectors, split=split, cohort=cohort)
+    ours = harmonised(joined, told)
+    train = joined.rows("train")
+    combat = Combat(site="site", keep=("age",)).fit(
+        joined.values["brain"][train], cohort.frame.loc[split.train]
+    )
+    wanted = combat.transform(joined.values["brain"], joined.frame)
+    np.testing.assert_allclose(ours.values["brain"], wanted, atol=1e-5)
+    assert np.abs(wanted - joined.values["brain"]).max() > 0.01
+    np.testing.assert_array_equal(ours.values["genetics"], joined.values["genetics"])
+    rival = harmonised_vectors(vectors["brain"], cohort, split.train, told["brain"])
+    np.testing.assert_allclose(rival.select(joined.ids), wanted, atol=1e-5)
+    refuse_kept_targets(told, ["sex"])
+    with pytest.raises(InputError, match="E_KEPT_TARGET: 'age' is to be predicted"):
+        refuse_kept_targets(told, ["sex", "age"])
