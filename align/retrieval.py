@@ -252,14 +252,14 @@ def _metrics(median_gallery: float) -> Iterator[tuple[str, Metric, Reduce, int]]
     yield "mrr", reciprocal_rank, mean, 1
 
 
-def _drawn(metric: Metric, reduce: Reduce, resampled: Counts) -> Float[np.ndarray, " B"]:
+def _drawn(metric: Metric, reduce: Reduce, resampled: Counts) -> Float[np.ndarray, " _"]:
     """The metric in each resample; one may hold nobody with a distractor and is left out."""
     return reduce(metric(resampled), resampled.weight)[resampled.weight.sum(axis=1) > 0]
 
 
 def _drawn_auc(
     scores: Float[np.ndarray, "N N"], gallery: Gallery, weights: Float[np.ndarray, "B N"]
-) -> Float[np.ndarray, " B"]:
+) -> Float[np.ndarray, " _"]:
     if len(scores) <= MANY:
         return _drawn(auc2afc, mean, resampled_counts(scores, gallery, weights))
     drawn = resampled_auc(scores, gallery, weights).resamples[METRIC]
@@ -273,7 +273,7 @@ def _summary(
     *,
     observed: Counts,
     null: Counts,
-    drawn: Float[np.ndarray, " B"],
+    drawn: Float[np.ndarray, " _"],
 ) -> dict[str, float]:
     value = float(reduce(metric(observed), observed.weight)[0])
     all_tied = Counts(

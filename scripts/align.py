@@ -68,7 +68,6 @@ def align_once(config: Align, study: Study, splits: Path) -> int:
     )
     if stage.finished:
         return stage.report()
-    stage.begin()
 
     from encoders.runs.cpu import tune_cpu
 
@@ -93,6 +92,7 @@ def align_once(config: Align, study: Study, splits: Path) -> int:
         related=read_kinship(inputs["kinship"]) if "kinship" in inputs else [],
         accept_unknown=config.unknown_training == "accept",
     )
+    stage.begin()  # not before the files proved sound: --redo discards what there is
     accelerator = make_accelerator(seed=config.seed)
     aligned = align_study(
         vectors,

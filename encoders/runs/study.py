@@ -100,6 +100,11 @@ class Study:
             )
         return path
 
+    def relative(self, path: Path) -> str:
+        """A path as it is written into results: relative to the study where it lies in it, so that a study can move."""
+        path = Path(path)
+        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+
     def maker(self, name: str) -> str:
         """The command that makes ``name`` in this study."""
         return ARTIFACTS[name][1] + ("" if self.folder == DEMO else f" --study {self.folder}")

@@ -207,6 +207,7 @@ def test_no_script_imports_torch_to_show_its_help():
 
 def test_a_third_modality_several_seeds_and_a_way_out(chain, capsys):
     from scripts.align import main as align
+    from scripts.evaluate import main as evaluate
     from scripts.export import main as export
     from scripts.import_vectors import main as import_vectors
 
@@ -235,5 +236,10 @@ def test_a_third_modality_several_seeds_and_a_way_out(chain, capsys):
         and not (vectors[0] == vectors[1])[~(vectors[0] != vectors[0])].all()
     )
     assert sum((v != v).all(axis=1).sum() for v in vectors[:1]) == 3  # people without scores
+    assert evaluate([here, "--name=three_seed-1", "--permutations=19", "--bootstraps=19"]) == 0
+    said = load_json(
+        study.run_folder("evaluate_three_seed-1") / "evaluation.json", "neurohelix.evaluation", 1
+    )
+    assert set(said["other_pairs"]) == {"brain~scores", "genetics~scores"}
     assert export([here, "--folds=[train,val,test]"]) == 0
     assert "circular" in capsys.readouterr().out
