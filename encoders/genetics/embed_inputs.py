@@ -15,7 +15,7 @@ from encoders.genetics.encoder_choice import find_model, load_encoder
 from encoders.genetics.genomes import Genomes, cohort_genomes
 from encoders.genetics.pca import GeneticsPCA
 from encoders.genetics.sequence_encoder import SequenceEncoder
-from encoders.genetics.sharding import Processes
+from encoders.genetics.sharding import Processes, processes_here
 from encoders.genetics.tiling import TiledEncoder
 from encoders.genetics.units import Units, collect_units
 from encoders.runs.artifact import content_digest
@@ -64,6 +64,7 @@ def read_inputs(
     Raises:
         InputError: whatever is wrong with them.
     """
+    check_cards(config)
     if device is None or config.device not in ("auto", device.type):
         device = compute_device(config.device)
     split = Split.load(inputs["splits"]) if "splits" in inputs else None
@@ -112,6 +113,26 @@ def fitting(encoder: SequenceEncoder, genomes: Genomes, config: EmbedGenome) -> 
         if long:
             fitted.encode(["A" * max(long.values())], pool="last")  # says why this cannot be
     return fitted
+
+
+def check_cards(config: EmbedGenome) -> None:
+    """Whether a model that is spread over all cards of a machine has them to itself.
+
+    Raises:
+        InputError: several processes of the run on one machine, or cards that another option rules out.
+    """
+    option = "--device_map=auto" if config.device_map else "--backend=evo2"
+    if not config.device_map and config.backend != "evo2":
+        return
+    if (count := processes_here()) > 1:
+        raise InputError(
+            f"{option} spreads one model over all cards of a machine, and {count} processes on this machine would each "
+            f"do so; start one process per machine (for several machines at once: --shard)"
+        )
+    if config.device == "cpu" and torch.cuda.is_available():
+        raise InputError(
+            f"{option} would use the GPUs of this machine, and --device=cpu asks for none; leave one of them out"
+        )
 
 
 def check_agreement(ready: Ready, processes: Processes) -> None:

@@ -125,9 +125,19 @@ def kind_of(files: ModelFiles) -> Kind:
     for kind in KINDS:
         if isinstance(content, dict) and kind.recognises(content, names):
             return kind
+    if loose := sorted(name for name in names if name.endswith(".pt") or ".pt.part" in name):
+        raise InputError(
+            f"{files.name} holds {loose[0]}, but nothing says what it is; if it is an Evo 2, put the YAML of the authors' "
+            f"package beside it (evo2/configs/*.yml), or give it a released name such as evo2_7b.pt"
+        )
+    if not path.is_file():
+        why = f"it has no {CONFIG}"
+    else:
+        found = content.get("model_type") if isinstance(content, dict) else content
+        why = f"its {CONFIG} says model_type = {found!r}"
     raise InputError(
-        f"{files.name} is none of the known genome models ({', '.join(kind.name for kind in KINDS)}): {path.name} "
-        f"says model_type = {content.get('model_type') if isinstance(content, dict) else content!r}"
+        f"{files.name} is none of the known genome models ({', '.join(kind.name for kind in KINDS)}): {why}; pass the "
+        f"folder or the hub id of one of these to --model"
     )
 
 

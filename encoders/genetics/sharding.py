@@ -94,6 +94,11 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def processes_here() -> int:
+    """How many processes of this run share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def reporting(folder: Path, processes: Processes) -> Iterator[None]:
     """Within the block a thread says every few seconds that this process lives; at its end, how it ended."""

@@ -20,6 +20,7 @@ from encoders.runs.errors import InputError
 
 # In the files, but no weights of ours: FP8 bookkeeping, time axes of the long filters, a copy of the embedding.
 DROPPED = re.compile(r"(\._extra_state|\.filter\.t|^unembed\.weight)$")
+FORMATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 QKV = ".inner_mha_cls.Wqkv.weight"
 
 
@@ -53,12 +54,13 @@ def load_evo2(
             the CPU.
 
     Raises:
-        InputError: tensors missing, left over, of another shape, or not finite.
+        InputError: tensors missing, left over, of another shape or number format, or not finite.
     """
     model, stored = empty_model(config), weights.shapes()
     names = check_tensors(stored, config, weights)
     for group in kept_by_block(names):
         for name, tensor in weights.tensors(group):
+            check_format(name, tensor, weights)
             if not torch.isfinite(torch.stack(tensor.aminmax())).all():  # as isfinite(), without its buffers
                 raise InputError(f"{weights.path}: {name} holds NaN or infinite numbers; download it again")
             if name.endswith(QKV):
@@ -115,6 +117,19 @@ def check_tensors(stored: dict[str, tuple[int, ...]], config: Evo2Config, weight
             f"pass the weights and the configuration of one model"
         )
     return list(found)
+
+
+def check_format(name: str, tensor: Tensor, weights: WeightFile) -> None:
+    """Refuse integers, complex numbers and FP8 without its scales: no released weights are such.
+
+    Raises:
+        InputError: naming the tensor and its number format.
+    """
+    if tensor.dtype not in FORMATS:
+        raise InputError(
+            f"{weights.path}: {name} holds numbers of the format {str(tensor.dtype).removeprefix('torch.')}; an Evo 2 in "
+            f"bfloat16, float16, float32 or float64 was wanted"
+        )
 
 
 def kept_by_block(names: list[str]) -> Iterator[list[str]]:

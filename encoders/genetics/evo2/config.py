@@ -314,10 +314,17 @@ def block_of(layer: str) -> int | None:
 
 def _inner_size(content: Mapping[str, Any]) -> int | None:
     """Without `inner_mlp_size`: eight thirds of the width, rounded up."""
-    if not isinstance(content.get("hidden_size"), int):
+    width, sizes = (
+        content.get("hidden_size"),
+        (
+            content.get("inner_size_multiple_of", 64),
+            content.get("model_parallel_size", 1),
+        ),
+    )
+    if any(type(size) is not int or size < 1 for size in (width, *sizes)):
         return None
-    multiple = content.get("inner_size_multiple_of", 64) * content.get("model_parallel_size", 1)
-    return -(-int(2 * content["hidden_size"] * 4 / 3) // multiple) * multiple
+    multiple = sizes[0] * sizes[1]
+    return -(-int(2 * width * 4 / 3) // multiple) * multiple
 
 
 def _read(field: dataclasses.Field, value: Any, where: str) -> Any:

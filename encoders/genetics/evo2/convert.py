@@ -12,10 +12,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from encoders.genetics.evo2.checkpoint import check_tensors, kept_by_block
+from encoders.genetics.evo2.checkpoint import check_format, check_tensors, kept_by_block
 from encoders.genetics.evo2.model_files import RANDOM_MARK, read_config
 from encoders.genetics.evo2.released import MODEL_TYPE
-from encoders.genetics.evo2.weight_files import INDEX, open_weights
+from encoders.genetics.evo2.weight_files import INDEX, SafetensorsFile, open_weights
 from encoders.runs.artifact import file_sha256, replacing, write_text
 from encoders.runs.errors import InputError
 from encoders.runs.hub import ModelFiles
@@ -49,13 +49,15 @@ def convert(source: ModelFiles, output: Path, *, shard_bytes: int = 4_000_000_00
         shard_bytes: Most bytes of one file, which is also what is held in memory; one tensor at least is taken.
 
     Raises:
-        InputError: the source is no complete Evo 2, the folder exists, or the disk is full.
+        InputError: the source is no complete Evo 2, or a damaged one, the folder exists, or the disk is full.
     """
     output = Path(output)
     if output.exists():
         raise InputError(f"{output} exists; pass a folder that does not, or remove it first")
     config, random_weights = read_config(source)
     weights = open_weights(source.folder)
+    if isinstance(weights, SafetensorsFile):  # or damage would get a checksum of its own
+        weights.check({path.name: source.sha256(path.name) for path in weights.files})
     stored = weights.shapes()
     names = check_tensors(stored, config, weights)
     temporary = output.with_name(f".{output.name}.tmp")
@@ -76,6 +78,7 @@ def convert(source: ModelFiles, output: Path, *, shard_bytes: int = 4_000_000_00
 
         for group in kept_by_block(names):
             for name, tensor in weights.tensors(group):
+                check_format(name, tensor, weights)
                 if pending and size + tensor.nbytes > shard_bytes:
                     write()
                     size = 0

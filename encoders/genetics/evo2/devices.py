@@ -12,6 +12,7 @@ from torch import Tensor
 
 from encoders.genetics.evo2.checkpoint import Loaded, empty_model, load_evo2
 from encoders.genetics.evo2.config import Evo2Config
+from encoders.genetics.evo2.hyena import GROUP_BYTES
 from encoders.genetics.evo2.weight_files import WeightFile
 from encoders.runs.errors import InputError
 
@@ -28,6 +29,7 @@ def load_on(
     device_map: str | Mapping[str, Place] | None = None,
     max_memory: Mapping[int | str, int | str] | None = None,
     offload: Path | None = None,
+    bases: int = 0,
 ) -> tuple[Loaded, torch.device]:
     """Load a model onto one device or several.
 
@@ -40,6 +42,7 @@ def load_on(
             name -> device, "cpu" or "disk", as Accelerate takes it.
         max_memory: Device number or "cpu" -> bytes, or text such as "60GiB".
         offload: Folder for what goes to the disk.
+        bases: How many a batch holds; "auto" without ``max_memory`` leaves memory for their activations.
 
     Returns:
         The model, and the device that takes its inputs.
@@ -51,11 +54,21 @@ def load_on(
         device = torch.device(device)
         return load_evo2(weights, config, dtype=dtype, put=lambda name, tensor: tensor.to(device)), device
     from accelerate import dispatch_model, infer_auto_device_map
-    from accelerate.utils import check_device_map, offload_weight, save_offload_index
+    from accelerate.utils import (
+        check_device_map,
+        get_balanced_memory,
+        get_max_memory,
+        offload_weight,
+        save_offload_index,
+    )
 
     outline = empty_model(config)
     if device_map == "auto":
-        limits = dict(max_memory) if max_memory is not None else None
+        if max_memory is not None:
+            limits: dict = dict(max_memory)
+        else:  # evenly: a first card full of weights would have no memory left for activations
+            free = with_room(get_max_memory(), config, bases=bases, dtype=dtype)
+            limits = get_balanced_memory(outline, free, no_split_module_classes=WHOLE, dtype=dtype)
         found = infer_auto_device_map(outline, max_memory=limits, no_split_module_classes=WHOLE, dtype=dtype)
     elif isinstance(device_map, str):
         raise InputError(f"device_map is {device_map!r}; auto, or a map of modules to devices was wanted")
@@ -100,6 +113,22 @@ def load_on(
             preload_module_classes=WHOLE,
         )
     return loaded, torch.device(main)
+
+
+def with_room(
+    free: Mapping[int | str, int], config: Evo2Config, *, bases: int, dtype: torch.dtype
+) -> dict[int | str, int]:
+    """Bytes of each device that weights may take, so that a batch still fits beside them.
+
+    Args:
+        free: Device number or "cpu" -> free bytes.
+        config: Shape of the model.
+        bases: How many a batch holds.
+        dtype: Of the activations.
+    """
+    stream = 4 * bases * config.hidden_size * dtype.itemsize  # some four buffers of the width
+    kinds = {place: "cpu" if place == "cpu" else "cuda" for place in free}
+    return {place: max(0, size - stream - 2 * GROUP_BYTES[kinds[place]]) for place, size in free.items()}
 
 
 def _main_device(device_map: Mapping[str, Place]) -> Place:

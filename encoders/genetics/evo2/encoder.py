@@ -82,6 +82,10 @@ class Evo2:
         weights = open_weights(files.folder)
         hashes = {path.name: files.sha256(path.name) for path in weights.files}
         rules: dict[str, Any] = {"dtype": DTYPES[dtype]}
+        if backend == "evo2" and device_map is not None:
+            raise InputError(
+                "--backend=evo2 spreads a model over the GPUs itself; leave out --device_map, or --backend=evo2"
+            )
         if backend == "evo2":
             self.model: Any = OriginalEvo2(files)
             self._device = torch.device("cuda")
@@ -105,6 +109,7 @@ class Evo2:
                 device_map=device_map,
                 max_memory=max_memory,
                 offload=offload,
+                bases=batch_bases,
             )
             self.model = loaded.model
         shape = {
@@ -190,7 +195,10 @@ class Evo2:
     def _pooled(self, sequences: list[str], spans: list[tuple[int, int]]) -> Float32[np.ndarray, "N D"]:
         """Vectors of one batch, of the strand given."""
         features = self._output(encode_bytes(sequences), self.layer)
-        rows = [own[slice(*span)].float().mean(dim=0) for own, span in zip(features, spans, strict=True)]
+        rows = [
+            own[slice(*span)].mean(dim=0, dtype=torch.float32)
+            for own, span in zip(features, spans, strict=True)
+        ]
         return torch.stack(rows).cpu().numpy()
 
     def _likelihoods(self, sequences: list[str]) -> np.ndarray:

@@ -53,9 +53,14 @@ def read_config(files: ModelFiles) -> tuple[Evo2Config, bool]:
 
 
 def evo2_facts(files: ModelFiles, *, layer: str | None = None) -> EncoderFacts:
-    """What the configuration says; no weights are read."""
+    """What the configuration says; no weights are read.
+
+    Raises:
+        InputError: no configuration, or no such layer.
+    """
     config, _ = read_config(files)
     layer = layer or config.default_layer()
+    config.check_layer(layer)
     return EncoderFacts(
         name=MODEL_TYPE,
         dim=config.width(layer),

@@ -5,6 +5,7 @@ of it is imported unless it is asked for, and it is imported here only.
 """
 
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -54,7 +55,6 @@ class OriginalEvo2:
 
 def _load(name: str, path: Path) -> tuple:
     try:
-        import evo2
         from evo2 import Evo2
     except (ImportError, OSError, RuntimeError) as cause:
         missing = re.search(r"No module named '([^']+)'", str(cause))
@@ -70,4 +70,8 @@ def _load(name: str, path: Path) -> tuple:
             "the evo2 package runs on CUDA devices only, and none is visible; leave out --backend=evo2",
             code="E_BACKEND",
         )
-    return Evo2(name, local_path=str(path)), getattr(evo2, "__version__", "unknown")
+    try:
+        release = version("evo2")
+    except PackageNotFoundError:  # imported from a checkout
+        release = "unknown"
+    return Evo2(name, local_path=str(path)), release

@@ -36,7 +36,7 @@ class WeightFile(ABC):
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each tensor; () stands for entries that are no tensors."""
+        """Shape of each tensor; () stands for entries that are no tensors, or sparse ones."""
 
     @abstractmethod
     def tensors(self, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
@@ -89,6 +89,11 @@ class PtParts(WeightFile):
             for name in names:
                 fake = outline[name]
                 storage = fake.untyped_storage()
+                if storage._checkpoint_offset is None:  # no zip archive: not said where its bytes lie
+                    raise InputError(
+                        f"{self.path} and its other parts are in the format of PyTorch before 1.6; join them (cat), open "
+                        f"the file with torch.load and write it again with torch.save"
+                    )
                 whole = torch.empty(storage.nbytes(), dtype=torch.uint8)
                 file.seek(storage._checkpoint_offset)
                 if file.readinto(memoryview(whole.numpy())) != len(whole):
@@ -238,7 +243,7 @@ def _part(path: Path) -> int:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(value.shape) if isinstance(value, Tensor) else ()
+    return tuple(value.shape) if isinstance(value, Tensor) and value.layout == torch.strided else ()
 
 
 def _dictionary(content: Any, path: Path) -> dict[str, Any]:

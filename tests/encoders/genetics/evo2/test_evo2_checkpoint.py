@@ -122,6 +122,40 @@ def test_other_shapes_and_numbers_that_are_not_finite_are_named(tiny):
         load(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.float8_e4m3fn])
+def test_other_number_formats_are_named(dtype, tiny, tmp_path):
+    folder, _, _ = tiny
+    change(folder, lambda content: content.update({"norm.scale": torch.ones(64).to(dtype)}))
+    told = rf"norm.scale holds numbers of the format {str(dtype).removeprefix('torch.')}; .* was wanted"
+    with pytest.raises(InputError, match=told):
+        load(folder)
+    with pytest.raises(InputError, match=told):
+        convert(ModelFiles(folder=folder, name="tiny"), tmp_path / "ours")
+    assert not list(tmp_path.glob("*ours*"))
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+def test_a_sparse_tensor_is_no_weight(parts, tiny, official, tmp_path):
+    _, weights, config = tiny
+    sparse = weights | {"blocks.0.mlp.l1.weight": weights["blocks.0.mlp.l1.weight"].to_sparse()}
+    folder = official.write(tmp_path / "sparse", config=config, weights=sparse, parts=parts)
+    with pytest.raises(InputError, match=r"blocks.0.mlp.l1.weight \(\) instead of \(96, 64\)"):
+        load(folder)
+
+
+def test_parts_of_a_file_of_an_old_pytorch_are_told_apart_from_damage(tiny, official, tmp_path):
+    _, weights, config = tiny
+    folder = official.write(tmp_path / "old", config=config, weights=weights)
+    path = folder / "tiny.pt"
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    path.unlink()
+    for part in range(2):
+        (folder / f"tiny.pt.part{part}").write_bytes(data[part * 9_999 : 9_999 if not part else None])
+    with pytest.raises(InputError, match=r"format of PyTorch before 1.6; join them \(cat\)"):
+        load(folder)
+
+
 def test_a_file_that_would_run_code_is_refused_and_nothing_stays_allowed(tiny, tmp_path):
     folder, _, _ = tiny
     before = set(torch.serialization.get_safe_globals())
@@ -195,6 +229,8 @@ def test_a_damaged_or_incomplete_conversion_is_noticed(tiny, tmp_path):
         open_weights(target).check(
             hashes | {path.name: ModelFiles(folder=target, name="ours").sha256(path.name)}
         )
+    with pytest.raises(InputError, match=rf"E_HASH: .*{path.name} is damaged"):
+        convert(ModelFiles(folder=target, name="ours"), tmp_path / "again")
     path.unlink()
     with pytest.raises(InputError, match=f"lacks {path.name}"):
         open_weights(target)

@@ -83,6 +83,8 @@ def test_official_keys_are_read_and_written_alike(official, tmp_path):
     assert Evo2Config.from_official(content | {"eps": "1e-6"}, "x").eps == 1e-6
     del content["inner_mlp_size"]  # 8/3 of 64, rounded up to a multiple of 16
     assert Evo2Config.from_official(content, "x").inner_mlp_size == 176
+    with pytest.raises(InputError, match="x lacks inner_mlp_size"):
+        Evo2Config.from_official(content | {"inner_size_multiple_of": "16"}, "x")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_where_a_folder_says_its_shape(official, tmp_path):
         read_config(files("weights.pt", config_json='{"model_type": "evo2"}'))
     for made in (files("evo2_7b.pt"), files("x.pt.part0", tiny_yml=shape), files("x", config_json=ours)):
         assert kind_of(made).name == "Evo 2"
-    with pytest.raises(InputError, match="none of the known genome models"):
+    with pytest.raises(InputError, match="holds weights.pt, but nothing says what it is"):
         kind_of(files("weights.pt"))
 
 

@@ -14,8 +14,11 @@ from encoders.cohort.synthetic.config import SyntheticCohort
 from encoders.cohort.synthetic.genome_files import write_reference, write_variants, write_windows
 from encoders.cohort.synthetic.genomes import simulate_genotypes
 from encoders.cohort.synthetic.people import simulate_people
+from encoders.genetics.config import EmbedGenome
+from encoders.genetics.embed_inputs import check_cards
 from encoders.genetics.encoder_choice import encoder_facts, load_encoder
-from encoders.genetics.evo2.devices import load_on
+from encoders.genetics.evo2.devices import load_on, with_room
+from encoders.genetics.evo2.hyena import GROUP_BYTES
 from encoders.genetics.evo2.released import RELEASED
 from encoders.genetics.evo2.tokenizer import encode_bytes
 from encoders.genetics.evo2.weight_files import open_weights
@@ -159,8 +162,9 @@ def test_identity_names_everything_that_decides_a_vector(encoder, folder, offici
 
 def test_layers_by_name_and_options_of_other_models(folder, tmp_path):
     assert load_encoder(str(folder), layer="blocks.6.mlp.l1").encode(["ACGT"]).shape == (1, 96)
-    with pytest.raises(InputError, match=r"no layer 'blocks.28.mlp.l3'; it has 7 blocks"):
-        load_encoder(str(folder), layer="blocks.28.mlp.l3")
+    for ask in (load_encoder, encoder_facts):
+        with pytest.raises(InputError, match=r"no layer 'blocks.28.mlp.l3'; it has 7 blocks"):
+            ask(str(folder), layer="blocks.28.mlp.l3")
     caduceus = importlib.import_module("encoders.genetics.caduceus_checkpoint")
     caduceus.write_random_checkpoint(tmp_path)
     with pytest.raises(InputError, match="--layer is an option of Evo 2; this model is a Caduceus"):
@@ -244,6 +248,53 @@ def test_wrong_device_maps_are_named(encoder, folder, tmp_path):
         load("balanced")
 
 
+def test_weights_spread_by_themselves_leave_memory_for_a_batch(encoder, folder):
+    room = 2 * GROUP_BYTES["cuda"] + 4 * 16_384 * 64 * 4
+    free = {0: room + 10**6, 1: room // 2, "cpu": 10**12}
+    found = with_room(free, encoder.config, bases=16_384, dtype=torch.float32)
+    assert found[0] == 10**6 and found[1] == 0 and 9 * 10**11 < found["cpu"] < 10**12
+    alone = load_encoder(str(folder), device_map="auto", batch_bases=2_000)  # here: all of it on one device
+    np.testing.assert_allclose(alone.encode(["ACGTTGCA"]), encoder.encode(["ACGTTGCA"]), atol=1e-5)
+
+
+def test_a_model_spread_over_all_cards_is_refused_in_several_processes_of_a_machine(monkeypatch):
+    def check(**options):
+        check_cards(EmbedGenome(study=Path("s"), model="m", **options))
+
+    spread = ({"device_map": "auto"}, {"backend": "evo2"})
+    for options in spread:
+        check(**options)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    check()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # four machines with a process each
+    for options in spread:
+        check(**options)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    check()
+    for options in spread:
+        ((name, value),) = options.items()
+        with pytest.raises(InputError, match=f"--{name}={value} spreads .*, and 2 processes on this machine"):
+            check(**options)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(
+        InputError, match="would use the GPUs of this machine, and --device=cpu asks for none"
+    ):
+        check(device_map="auto", device="cpu")
+
+
+def test_a_map_is_not_for_the_authors_package(folder):
+    with pytest.raises(InputError, match="spreads a model over the GPUs itself; leave out --device_map"):
+        load_encoder(str(folder), backend="evo2", device_map="auto")
+
+
+def test_weights_without_a_shape_say_what_to_do(folder, tmp_path):
+    (tmp_path / "mine.pt").write_bytes((folder / "tiny.pt").read_bytes())
+    with pytest.raises(InputError, match=r"holds mine.pt, .* put the YAML of the authors' package beside it"):
+        load_encoder(str(tmp_path))
+
+
 LOAD = """
 import json, sys
 from encoders.genetics.encoder_choice import load_encoder
@@ -252,7 +303,8 @@ print(json.dumps([encoder.encode(["ACGTTGCA"])[0].tolist(), encoder.identity["we
 """
 
 
-@pytest.mark.parametrize("parts", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [0, 3])
 def test_a_hub_repository_with_nothing_but_weights_and_a_readme(parts, official, encoder, tmp_path):
     config = official.config()
     repository = official.write(
