@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from encoders.genetics.gene_names import read_names
-from encoders.genetics.gene_names import read_names
 from encoders.genetics.strategies import Combine, GenesAs, Pooling, Strategy, Tokens, find_strategy
 from encoders.runs.errors import InputError
 from encoders.runs.parts import part_of
@@ -41,8 +40,9 @@ class EmbedGenome:
         centre: "body": the whole gene; "tss": only the flanks around the base where transcription starts.
         focus_flank: Bases on both sides of a variant that are pooled with it. Of an exon with flanks, the exon
             is pooled.
-        model: Caduceus weights: a folder in the Hugging Face layout, or a hub id such as
-            kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16; default: the study's own folder.
+        model: A Caduceus (Ph or PS), GENERator or Evo 2: a folder in the Hugging Face layout, or a hub id such as
+            kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16 or
+            GenerTeam/GENERator-eukaryote-1.2b-base; default: the study's own folder.
         revision: Commit, tag or branch of the hub id; a full commit hash pins it.
         strategy: A named way of pooling, which sets tokens, pooling, combine, genes_as and pca:
             genetics_gene_fm_pca512_v1 (token mean, exon mean, gene mean, genes in file order, PCA 512),
@@ -150,8 +150,6 @@ class EmbedGenome:
                 "--shard can be combined neither with --redo nor with --plan: what one part discards, the others "
                 "may have made; pass --redo=true to the run without --shard"
             )
-        if self.genes is not None:  # the names themselves are recorded: a changed file is another run
-            object.__setattr__(self, "genes", list(read_names(self.genes)))
         if self.genes is not None:  # the names themselves are recorded: a changed file is another run
             object.__setattr__(self, "genes", list(read_names(self.genes)))
         _ = self.part

@@ -46,7 +46,6 @@ class Generator:
     """
 
     pads = True
-    max_workers = 1  # its matrix products are large enough to be shared out over the cores
 
     def __init__(
         self,
@@ -59,6 +58,8 @@ class Generator:
         self.model = load_generator(files.folder, dtype=getattr(torch, DTYPES[dtype])).to(device)
         config = read_config(files.folder)
         self.batch_bases, self.random_weights = batch_bases, config.random_weights
+        # a batch per core: matrix products shared out over cores give other last bits on another number of them
+        self.max_workers = torch.get_num_threads()
         self.name, self.dim, self.context, self.operations = (
             NAME,
             config.dim,

@@ -32,7 +32,7 @@ class SequenceEncoder(Protocol):
         random_weights: Whether the checkpoint says of itself that it was never trained.
         context: Most bases of one sequence; a longer one is refused. None: any length.
         pads: Whether sequences of different lengths may share a batch.
-        max_workers: How many batches at a time are worth running side by side on a CPU.
+        max_workers: How many batches at a time are worth running side by side on a CPU, each on one core.
         device: The torch.device where it runs.
     """
 

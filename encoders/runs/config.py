@@ -161,5 +161,10 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            lines.append(f"{prefix}{key}: {a} -> {b}")
+            lines.append(f"{prefix}{key}: {_shown(a)} -> {_shown(b)}")
     return lines
+
+
+def _shown(value: Any) -> Any:
+    """A value as a message shows it; of a file that was new or has gone, only where it lies."""
+    return value["path"] if isinstance(value, dict) and "path" in value else value

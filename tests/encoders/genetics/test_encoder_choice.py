@@ -93,6 +93,9 @@ def test_what_is_no_genome_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(InputError, match="none of the known"):
         load_encoder(str(tmp_path))
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match=r"it has no config\.json; pass the folder or the hub id of one"):
+        load_encoder(str(tmp_path))
 
 
 def test_the_length_that_a_caduceus_was_trained_on_is_in_its_name(tmp_path):

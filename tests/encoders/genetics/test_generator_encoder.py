@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from encoders.genetics.batches import encode_batches, workers_of
 from encoders.genetics.encoder_choice import encoder_facts, load_encoder
 from encoders.genetics.generator import load_generator
 from encoders.genetics.generator_encoder import Generator
@@ -55,6 +56,23 @@ def test_a_vector_does_not_depend_on_its_batch(encoder):
     np.testing.assert_allclose(together, encoder.encode(sequences[::-1])[::-1], atol=1e-5, rtol=0)
     assert together.shape == (22, 32) and together.dtype == np.float32
     assert encoder.encode([]).shape == (0, 32)
+
+
+def test_vectors_are_the_same_bits_on_any_number_of_cores(folder):
+    """One process has all cores, each of two has half of them."""
+    todo = [words([7, 8, 6]), words([200, 190]), words([100]), words([33] * 9)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for cores in (1, 2, 3):
+            torch.set_num_threads(cores)
+            encoder = load_encoder(str(folder))
+            assert workers_of(encoder) == cores
+            found.append([v for _, v in encode_batches(encoder, todo, workers=workers_of(encoder))])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for ours, theirs in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_pads_with_the_librarys_own_mask_give_the_same(encoder):

@@ -72,3 +72,15 @@ def test_missing_input_names_the_command_that_makes_it(tmp_path):
         Study(tmp_path).need("splits")
     with pytest.raises(InputError, match=r"nowhere does not exist \(kinship\)"):
         Study(tmp_path).need("kinship", tmp_path / "nowhere")
+
+
+def test_a_file_that_was_not_asked_for_before_is_named_without_its_record(tmp_path):
+    study, source, output = Study(tmp_path), tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("one")
+    first = Stage("work", Config(), study=study, inputs={}, outputs=[output])
+    first.begin()
+    output.write_text("result")
+    first.end()
+    with pytest.raises(InputError) as error:
+        Stage("work", Config(), study=study, inputs={"model": source}, outputs=[output])
+    assert f"(inputs.model: (absent) -> {source});" in str(error.value)
