@@ -139,6 +139,15 @@ class Align:
             raise InputError(
                 f"--harmonise_modalities: {unknown[0]!r} is not among --modalities ({', '.join(self.modalities)})"
             )
+        least = {"epochs": 1, "batch_size": 2, "eval_every": 1, "patience": 0}
+        for name, fewest in least.items():
+            if getattr(self, name) < fewest:
+                raise InputError(f"--{name}={getattr(self, name)}; {fewest} or more was wanted")
+        if self.lr <= 0 or self.temperature <= 0 or not 0 <= self.warmup <= 1:
+            raise InputError(
+                f"--lr={self.lr} --temperature={self.temperature} --warmup={self.warmup}; a rate and a temperature above 0 "
+                f"and a share of 0 to 1 were wanted"
+            )
         if self.loss_chunk < 0:
             raise InputError(
                 f"--loss_chunk={self.loss_chunk}; people on the side of a tile, or 0, were wanted"
@@ -183,3 +192,10 @@ class Evaluate:
     gate_fusion_gain: float = 0.05
     seed: int = 0
     redo: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("permutations", "bootstraps"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"--{name}={getattr(self, name)}; 1 or more was wanted, 1000 for results to report"
+                )

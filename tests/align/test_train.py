@@ -111,6 +111,10 @@ def test_a_single_family_is_refused(study, tmp_path):
     ("options", "told"),
     [
         ({"loss_chunk": -1}, "--loss_chunk=-1"),
+        ({"epochs": 0}, "--epochs=0; 1 or more"),
+        ({"batch_size": 1}, "--batch_size=1; 2 or more"),
+        ({"eval_every": 0}, "--eval_every=0; 1 or more"),
+        ({"lr": 0.0}, "--lr=0.0 .*above 0"),
         ({"soft_weight": 1.5}, "--soft_weight=1.5"),
         ({"soft_weight": 0.1, "soft_temperature": 0.0}, "temperature above 0"),
         ({"soft_weight": 0.1, "soft_modality": "diet"}, "--soft_modality=diet"),
