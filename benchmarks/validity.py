@@ -42,7 +42,7 @@ from encoders.cohort.synthetic.vectors import vector_cohort
 from encoders.vectors import SubjectVectors
 
 NULLS, PEOPLE, ALPHA, PERMUTATIONS = 500, 400, 0.05, 199
-POWER_PEOPLE, POWER_REPEATS, HERITABILITIES = 500, 20, (0.1, 0.3, 0.6)
+POWER_PEOPLE, POWER_REPEATS, HERITABILITIES = 500, 20, (0.01, 0.03, 0.1)
 SIZES, SHARE_GOAL, SHARE_AT = (500, 2_000, 8_000), 0.8, 2_000
 NO_WORSE = 0.01  # 2AFC: "at least equal to ridge CCA" where the truth is linear
 SMALL = Align(  # trained in a second: for hundreds of cohorts
