@@ -6,9 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from align.galleries import match_levels
-from encoders.cohort import Cohort, ConfoundDesign, Residualizer
+from align.galleries import match_levels, matched
+from align.pairs import join
+from align.retrieval import evaluate_gallery
+from align.rivals import line_up
+from encoders.cohort import Cohort, ConfoundDesign, Residualizer, groups_of, make_split
 from encoders.cohort.ancestry import with_ancestry
+from encoders.cohort.config import DEFAULT_TERMS
+from encoders.cohort.synthetic import SyntheticCohort, vector_cohort
+from encoders.vectors import SubjectVectors
 
 
 @pytest.fixture
@@ -60,3 +66,26 @@ def test_a_table_that_names_ancestry_or_has_no_components_is_left_as_it_is(cohor
     assert with_ancestry(told, cohort.ids) == (told, False)
     bare = Cohort(frame=cohort.frame[["sex"]], path=cohort.path)
     assert with_ancestry(bare, cohort.ids) == (bare, False)
+
+
+@pytest.mark.slow
+def test_shared_ancestry_without_a_column_gives_no_matched_signal_once_the_design_knows_the_clusters():
+    """With noisy components alone in the design, matched 2AFC of this cohort is 0.55 with p = 0.01."""
+    made = vector_cohort(SyntheticCohort(arm="confounded", people=1500, seed=0))
+    cohort = Cohort(frame=made.frame.drop(columns="ancestry"), path=Path("participants.tsv"))
+    groups = groups_of(cohort, made.related)
+    split = make_split(cohort, groups, val_fraction=0.12, test_fraction=0.3, stratify=["site", "sex"], seed=0)
+    vectors = {
+        "brain": SubjectVectors(ids=made.ids, values=made.brain),
+        "genetics": SubjectVectors(ids=made.ids, values=made.gene.astype(np.float32)),
+    }
+    found = {}
+    for name, table in (("alone", cohort), ("clusters", with_ancestry(cohort, split.train)[0])):
+        pairs = join(vectors, split=split, cohort=table).pair("brain", "genetics")
+        test, train = pairs.rows("test"), pairs.rows("train")
+        scores = line_up(pairs, list(DEFAULT_TERMS)).rivals["ridge_cca"].similarities["matched"]
+        gallery = matched(pairs.frame.iloc[test], pairs.frame.iloc[train], [pairs.groups[k] for k in test])
+        options = {"num_permutations": 199, "num_bootstraps": 9, "seed": 0, "only_auc": True}
+        result = evaluate_gallery(scores["brain_to_gene"], gallery, permute_within=gallery.strata, **options)
+        found[name] = result["brain_to_gene"]["auc2afc"]["p_perm"]
+    assert found["alone"] <= 0.05 < found["clusters"]
