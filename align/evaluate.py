@@ -109,7 +109,7 @@ def evaluate(
         both = dict.fromkeys(DIRECTIONS, oracle)
         models["oracle"] = _aucs({g: score_gallery(both, where, g, config) for g in GALLERIES})
         shares = {g: _share(models["neurohelix"].get(g), models["oracle"].get(g)) for g in GALLERIES}
-    said = verdict(galleries, models, shares)
+    said = verdict(galleries, models, shares, paired)
     strict = where.galleries["matched"]
     content = {
         "people": {fold: len(pairs.rows(fold)) for fold in ("train", "val", "test")}

@@ -39,7 +39,10 @@ class Verdict:
 
 
 def verdict(
-    galleries: dict[str, Any], models: dict[str, Any], oracle_share: dict[str, float] | None
+    galleries: dict[str, Any],
+    models: dict[str, Any],
+    oracle_share: dict[str, float] | None,
+    paired: dict[str, Any] | None = None,
 ) -> Verdict:
     """Apply the rules of this module.
 
@@ -47,13 +50,14 @@ def verdict(
         galleries: `raw`, `adjusted`, `matched` as `evaluate_gallery` returns them.
         models: 2AFC of each model in each gallery.
         oracle_share: Our share of the oracle's excess per gallery, in a synthetic cohort.
+        paired: Paired tests of our model against each rival.
     """
     if any(direction not in galleries["matched"] for direction in DIRECTIONS):
         return Verdict(
             label="inconclusive",
             sentence="Inconclusive: nobody in the held-out set has a matched distractor, so confounds cannot be excluded.",
             reasons=["Hold out more people, or match on fewer variables."],
-            comparison=_comparison(models, oracle_share),
+            comparison=_comparison(models, oracle_share, paired),
         )
     raw = {d: galleries["raw"][d]["auc2afc"] for d in DIRECTIONS}
     matched = {d: galleries["matched"][d]["auc2afc"] for d in DIRECTIONS}
@@ -78,9 +82,8 @@ def verdict(
         label = "inconclusive"
         sentence = f"Inconclusive: the matched gallery gives {_percent(matched)} of pairs right. {_needed(galleries)}"
     reasons = [_reason("raw", raw), _reason("matched", matched)]
-    return Verdict(
-        label=label, sentence=sentence, reasons=reasons, comparison=_comparison(models, oracle_share)
-    )
+    comparison = _comparison(models, oracle_share, paired)
+    return Verdict(label=label, sentence=sentence, reasons=reasons, comparison=comparison)
 
 
 def people_needed(auc: dict[str, float], num_people: int) -> int | None:
@@ -134,7 +137,9 @@ def _variables(galleries: dict[str, Any]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "kind"
 
 
-def _comparison(models: dict[str, Any], oracle_share: dict[str, float] | None) -> str:
+def _comparison(
+    models: dict[str, Any], oracle_share: dict[str, float] | None, paired: dict[str, Any] | None
+) -> str:
     sentences = []
     if "ridge_cca" in models and "matched" in models["ridge_cca"]:
         ours = [models["neurohelix"]["matched"][d]["value"] for d in DIRECTIONS]
@@ -143,8 +148,20 @@ def _comparison(models: dict[str, Any], oracle_share: dict[str, float] | None) -
         word = "above" if gain > 0 else "below"
         sentences.append(
             f"Against linear ridge CCA in the matched gallery: {sum(ours) / 2:.3f} to {sum(linear) / 2:.3f} "
-            f"({abs(gain):.3f} {word} it)."
+            f"({abs(gain):.3f} {word} it{_tested(paired)})."
         )
     if oracle_share and oracle_share.get("matched") is not None:
         sentences.append(f"That is {100 * oracle_share['matched']:.0f} % of the oracle's excess over chance.")
     return " ".join(sentences)
+
+
+def _tested(paired: dict[str, Any] | None) -> str:
+    """What the paired tests against ridge CCA in the matched gallery say of the difference."""
+    found = ((paired or {}).get("ridge_cca") or {}).get("matched") or {}
+    if any(d not in found for d in DIRECTIONS):
+        return ""
+    if all(found[d]["ci_low"] > 0 for d in DIRECTIONS):
+        return "; the paired intervals of both directions say that it is better"
+    if all(found[d]["ci_high"] < 0 for d in DIRECTIONS):
+        return "; the paired intervals of both directions say that it is worse"
+    return "; the paired intervals of the two directions do not both exclude 0"

@@ -54,3 +54,24 @@ def test_nobody_with_a_matched_distractor_is_inconclusive():
     galleries = _galleries((STRONG, STRONG), (STRONG, STRONG))
     galleries["matched"] = {"num_anchors": 0, "variables": []}
     assert verdict(galleries, {"neurohelix": {}}, None).label == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.05, "say that it is better)"),
+        (-0.05, -0.01, "say that it is worse)"),
+        (-0.02, 0.05, "do not both exclude 0)"),
+    ],
+)
+def test_against_linear_cca_the_paired_test_has_the_word(low, high, words):
+    both = ("brain_to_gene", "gene_to_brain")
+    models = {
+        name: {"matched": {d: _auc(v, 0.03, 0.001) for d in both}}
+        for name, v in (("neurohelix", 0.8), ("ridge_cca", 0.78))
+    }
+    paired = {"ridge_cca": {"matched": {d: {"ci_low": low, "ci_high": high} for d in both}}}
+    said = verdict(_galleries((STRONG, STRONG), (STRONG, STRONG)), models, None, paired)
+    assert (
+        "0.800 to 0.780 (0.020 above it; the paired intervals" in said.comparison and words in said.comparison
+    )
