@@ -102,30 +102,32 @@ def apply_edits(reference: str, edits: list[tuple[int, Edit]], *, capitals: str 
     parts: list[str] = []
     pieces: list[tuple[int, int, int, int]] = []
     done = written = 0  # next base of the reference that is not written yet; bases written
-    overlapping = cut = undone = 0
-    after_insertion = small = False
+    overlapping = cut = undone = first = 0
+    after_insertion = False
     for at, edit in edits:
+        span, bases, anchored = edit.span, edit.bases, edit.anchored
         if at < 0:  # begins before the stretch: keep what lies in it
             cut += 1
-            if edit.span <= -at:
+            if span <= -at:
                 continue
-            edit, at = Edit(span=edit.span + at, bases=edit.bases[-at:], anchored=False), 0
-        touches = at == done - 1 and bool(pieces)
-        if at < done and not (touches and edit.anchored and not after_insertion):
+            span, bases, anchored, at = span + at, bases[-at:], False, 0
+        touches = at < done
+        if touches and not (at == done - 1 and anchored and not after_insertion):
             overlapping += 1
             continue
-        span = min(edit.span, len(reference) - at)
-        bases = edit.bases[:span] if span < edit.span else edit.bases
+        if at + span > len(reference):
+            span = len(reference) - at
+            bases = bases[:span]
         after_insertion = len(bases) > span
         if touches:
-            if after_insertion and edit.small != small:
+            if after_insertion and edit.small != reference[first].islower():
                 undone += _overwrite_last(parts, bases[0])
             bases = bases[1:]  # its first base is the other edit's, which may have changed it
             at, span = at + 1, span - 1
         else:
             parts.append(capitals[done:at])
             written += at - done
-            small = reference[at].islower()
+            first = at
         parts.append(bases)
         pieces.append((at, span, written, len(bases)))
         written += len(bases)

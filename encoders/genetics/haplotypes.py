@@ -10,6 +10,8 @@ Glossary: R records · S people · U distinct sequences, of which the first is t
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int16, Int32
@@ -71,15 +73,15 @@ class WindowHaplotypes:
             object.__setattr__(self, "focus", [(0, len(bases)) for bases in self.sequences])
         assert len(self.focus) == len(self.sequences)
 
-    @property
+    @cached_property
     def kinds(self) -> Int32[np.ndarray, " S"]:
         """A number per person, equal for people with the same genome in this window."""
         if self.dosages is not None:
-            rows = self.dosages
-        else:
-            rows = np.sort(self.index, axis=1)
-        rows = np.where(self.absent[:, None], -1, rows)
-        return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+            rows = np.where(self.absent[:, None], -1, self.dosages)
+            return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+        lower, higher = self.index.min(axis=1), self.index.max(axis=1)
+        pairs = np.where(self.absent, -1, lower.astype(np.int64) * len(self.sequences) + higher)
+        return np.unique(pairs, return_inverse=True)[1].astype(np.int32)
 
     @property
     def varies(self) -> bool:
@@ -202,6 +204,8 @@ def reverse_complement(bases: str) -> str:
 
 def diploid_kinds(windows: list[WindowHaplotypes]) -> Int32[np.ndarray, " S"]:
     """A number per person, equal for people with identical pairs of sequences in all the windows."""
+    if len(windows) == 1:
+        return windows[0].kinds
     kinds = np.stack([window.kinds for window in windows], axis=1)
     return np.unique(kinds, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
@@ -221,16 +225,18 @@ def distinct_columns(
     table = flat[varied]
     if table.max(initial=0) < 128:
         table = table.astype(np.int8)
-    columns = np.ascontiguousarray(table.T)
+    columns, width = table.T.tobytes(), len(varied) * table.itemsize
     kinds: dict[bytes, int] = {}
     rows = np.fromiter(
-        (kinds.setdefault(column.tobytes(), len(kinds)) for column in columns), np.int32, len(columns)
+        (kinds.setdefault(columns[k * width : (k + 1) * width], len(kinds)) for k in range(flat.shape[1])),
+        np.int32,
+        flat.shape[1],
     )
-    chosen = []
-    for kind in kinds:
-        alleles = np.frombuffer(kind, table.dtype)
-        at = np.flatnonzero(alleles)
-        chosen.append((varied[at].tolist(), alleles[at].tolist()))
+    distinct = np.frombuffer(b"".join(kinds), table.dtype).reshape(len(kinds), len(varied))
+    kind, at = np.nonzero(distinct)
+    records, alleles = varied[at].tolist(), distinct[kind, at].tolist()
+    ends = np.searchsorted(kind, np.arange(len(kinds) + 1)).tolist()
+    chosen = [(records[a:b], alleles[a:b]) for a, b in pairwise(ends)]
     return rows, chosen, np.bincount(rows, minlength=len(kinds)).tolist()
 
 
