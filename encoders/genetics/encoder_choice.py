@@ -104,7 +104,15 @@ def find_model(
     """
     common = {"option": option, "local_only": local_only}
     files = resolve_model(model, files=(), also=(CONFIG,), revision=revision, **common)
-    kind = kind_of(files)
+    try:
+        kind = kind_of(files)
+    except InputError as cause:
+        if not local_only or Path(model).expanduser().is_dir():
+            raise
+        # what a plan fetched does not tell every kind: an Evo 2 is known by the names of its weights
+        raise InputError(
+            f"the weights of {model} were not downloaded to this machine", code="E_ABSENT"
+        ) from cause
     pinned = files.revision
     return resolve_model(model, files=kind.files, also=kind.also, revision=pinned, **common), kind
 

@@ -71,7 +71,7 @@ def plan(config: EmbedGenome, study: Study, inputs: Mapping[str, Any]) -> dict[s
         at_hand = model_at_hand(model, config.revision)
         if at_hand is None:
             try:
-                facts = encoder_facts(model, revision=config.revision)
+                facts = encoder_facts(model, revision=config.revision, **config.encoder_options)
             except InputError as cause:  # no network: what needs no model is worth knowing all the same
                 return rows | _without_model(str(cause))
             return rows | _from_facts(units, facts, model, config, genomes)

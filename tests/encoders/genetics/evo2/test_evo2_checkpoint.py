@@ -64,7 +64,7 @@ def test_rotary_frequencies_are_the_stored_ones(tiny):
     assert 1e-4 < ((found - exact) / exact).abs().max() < 2**-8  # which are rounded to bf16
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
 def test_parts_and_safetensors_hold_the_same_model(dtype, tiny, official, tmp_path):
     folder, weights, config = tiny
     whole = load(folder, dtype=dtype).model.state_dict()

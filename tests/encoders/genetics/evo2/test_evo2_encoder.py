@@ -212,7 +212,7 @@ def test_a_model_without_sense_is_noticed(official, tmp_path):
 @pytest.mark.parametrize(
     "device_map",
     [
-        "auto",
+        pytest.param("auto", marks=pytest.mark.slow),
         {"embedding_layer": "cpu", "blocks.0": "disk", "blocks.1": "cpu", "blocks.2": "disk", "blocks.3": "disk",
          "blocks.4": "cpu", "blocks.5": "cpu", "blocks.6": "disk", "norm": "disk"},
     ],
@@ -320,6 +320,32 @@ def test_a_hub_repository_with_nothing_but_weights_and_a_readme(parts, official,
     assert len(digest) == 64
     weights = [f"tiny.pt.part{part}" for part in range(parts)] or ["tiny.pt"]
     assert sorted(set(served.fetched)) == sorted([*weights, "tiny.yml"])
+
+
+PLANS = """
+import json, sys
+from encoders.genetics.encoder_choice import encoder_facts, load_encoder
+from encoders.genetics.model_choice import model_at_hand
+absent = []
+for layer in ("blocks.1", "blocks.5"):
+    absent.append(model_at_hand(sys.argv[1]) is None)
+    absent.append(encoder_facts(sys.argv[1], layer=layer).dim == 64)
+load_encoder(sys.argv[1])
+print(json.dumps([*absent, model_at_hand(sys.argv[1]) is not None]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config_json", [None, '{"model_type": "evo2"}'])
+def test_a_model_whose_shape_alone_was_fetched_is_not_at_hand(config_json, official, tmp_path):
+    """Plans fetch the YAML; the weights stay absent until a run fetches them."""
+    config = official.config()
+    repository = official.write(tmp_path / "repository", config=config, weights=official.tensors(config))
+    if config_json:
+        (repository / "config.json").write_text(config_json)
+    with hub_server.serving(repository) as (_, endpoint):
+        found = hub_server.run_against(endpoint, tmp_path / "cache", PLANS, hub_server.REPOSITORY)
+    assert found == [True] * 5
 
 
 @pytest.mark.parametrize("parts", [0, pytest.param(2, marks=pytest.mark.slow)])
