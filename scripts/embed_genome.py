@@ -41,12 +41,13 @@ def main(config: EmbedGenome) -> int:
             return stage.report() if stage else 0
 
         from encoders.genetics.embed_inputs import check_agreement, read_inputs
-        from encoders.genetics.embed_stage import embed_genome
+        from encoders.genetics.embed_stage import check_cache, embed_genome
 
         with processes.together():  # before anything is written: a fault leaves no trace
             ready = read_inputs(config, inputs, model, device=processes.device)
         with processes.together():
             check_agreement(ready, processes)
+            check_cache(config, study)
             if stage:
                 stage.begin()
         summary = embed_genome(config, study, ready, processes)

@@ -5,6 +5,7 @@ from typing import Any
 
 from encoders.genetics.batches import workers_of
 from encoders.genetics.cache import VectorCache
+from encoders.genetics.cache_folder import shared_lock
 from encoders.genetics.common_people import near_misses
 from encoders.genetics.config import EmbedGenome
 from encoders.genetics.embed import Embedded, embed_units
@@ -29,8 +30,22 @@ def cache_of(
 ) -> VectorCache:
     """The cache of a run: everything that decides the vector of a sequence is in its identity."""
     pool = {"pool": "last" if config.tokens == "last" else "mean", "pooling_version": POOLING_VERSION}
-    folder = config.cache.expanduser() if config.cache else study.path("haplotypes")
+    folder = _cache_folder(config, study)
     return VectorCache(folder, encoder.identity | pool, encoder.dim, read_only=read_only)
+
+
+def check_cache(config: EmbedGenome, study: Study) -> None:
+    """Whether the cache can be written to, asked before an earlier result is discarded.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if (lock := shared_lock(_cache_folder(config, study))) is not None:
+        lock.close()
+
+
+def _cache_folder(config: EmbedGenome, study: Study) -> Path:
+    return config.cache.expanduser() if config.cache else study.path("haplotypes")
 
 
 def embed_genome(

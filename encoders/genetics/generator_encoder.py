@@ -9,7 +9,7 @@ Glossary: N sequences · D numbers of a vector · B batch · T tokens.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from encoders.genetics.batches import batches
 from encoders.genetics.encoder_choice import EncoderFacts
 from encoders.genetics.generator import GeneratorConfig, load_generator, read_config, weight_files
 from encoders.genetics.haplotypes import reverse_complement
-from encoders.genetics.kmer_tokenizer import PAD, POLICY, K, encode_kmers, kmers_of
+from encoders.genetics.kmer_tokenizer import PAD, POLICY, encode_kmers, kmers_of
 from encoders.genetics.sequence_encoder import DTYPES, Pool, refuse_longer, stretches
 from encoders.runs.artifact import content_digest
 from encoders.runs.errors import InputError
@@ -99,7 +100,7 @@ class Generator:
         spans = stretches(sequences, "mean" if pool == "last" else pool)
         sequences = [sequence.upper() for sequence in sequences]
         vectors = np.empty((len(sequences), self.dim), np.float32)
-        for rows in _batches(sequences, self.batch_bases):
+        for rows in batches(sequences, self.batch_bases, pads=True):
             ahead = [sequences[row] for row in rows]
             back = [reverse_complement(sequence) for sequence in ahead]
             there = [spans[row] for row in rows]
@@ -151,16 +152,3 @@ def generator_facts(files: ModelFiles) -> EncoderFacts:
     """What config.json says; no weights are read."""
     config = read_config(files.folder)
     return EncoderFacts(name=NAME, dim=config.dim, context=config.context, operations=config.operations)
-
-
-def _batches(sequences: Sequence[str], batch_bases: int) -> Iterator[list[int]]:
-    """Rows of sequences of like length, at most ``batch_bases`` bases together with their pads."""
-    rows: list[int] = []
-    for row in sorted(range(len(sequences)), key=lambda row: len(sequences[row])):
-        padded = -(-len(sequences[row]) // K) * K  # the longest so far
-        if rows and (len(rows) + 1) * padded > batch_bases:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows

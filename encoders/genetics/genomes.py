@@ -304,7 +304,7 @@ def _refuse_degenerate(windows: list[WindowHaplotypes], path: Path) -> None:
         genes[window.window.gene] = genes.get(window.window.gene, False) or window.varies
     if alike := [gene for gene, varies in genes.items() if not varies]:
         raise InputError(
-            f"{len(alike)} of {len(genes)} windows hold the same pair of sequences in everyone ({some(alike)}), so "
-            f"their vectors would say nothing about anyone; drop them from {path} or make them wider (--flank)",
+            f"{len(alike)} of {len(genes)} genes hold the same pair of sequences in everyone ({some(alike)}), so their "
+            f"vectors would say nothing about anyone; drop them from {path} or make them wider (--flank)",
             code="E_DEGENERATE",
         )

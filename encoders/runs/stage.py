@@ -158,13 +158,21 @@ class Stage:
         return not left and not any(path.exists() for path in self.outputs)
 
     def _discard(self) -> None:
-        for path in [*self.folder.iterdir(), *self.outputs]:
+        for path in [*self._earlier_outputs(), *self.folder.iterdir(), *self.outputs]:
             if path == self._lock_path:
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+    def _earlier_outputs(self) -> list[Path]:
+        """What the run that is discarded made in this study: with other options it may have made other files."""
+        if not self._record_path.exists():
+            return []
+        made = map(Path, load_json(self._record_path, KIND, FORMAT)["outputs"])
+        wanted = {Path(entry["path"]) for entry in self._asked["inputs"].values()}
+        return [path for path in made if path.is_relative_to(self.study.folder) and path not in wanted]
 
     def _lock(self) -> None:
         self._lock_path = self.folder / LOCK

@@ -248,3 +248,16 @@ def test_half_precision_has_a_cache_of_its_own(run, tmp_path):
     out = run("--dtype=bf16", "--redo=true")
     assert "from cache: 0" in out
     assert load(tmp_path / "study").provenance["dtype"] == "bfloat16"
+
+
+def test_redo_leaves_no_file_of_other_options_and_a_bad_cache_costs_nothing(run, raw, tmp_path):
+    place = tmp_path / "study"
+    divide(place, raw[1], 20)
+    run("--pca=3", "--keep_levels")
+    folder = place / "vectors"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(before) == 4
+    assert "cannot write to the cache" in run("--cache=/proc/none", "--redo")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    run("--redo")
+    assert [path.name for path in folder.iterdir()] == ["genetics.safetensors"]

@@ -84,3 +84,17 @@ def test_a_file_that_was_not_asked_for_before_is_named_without_its_record(tmp_pa
     with pytest.raises(InputError) as error:
         Stage("work", Config(), study=study, inputs={"model": source}, outputs=[output])
     assert f"(inputs.model: (absent) -> {source});" in str(error.value)
+
+
+def test_redo_with_other_options_leaves_nothing_of_the_earlier_run(tmp_path):
+    study, elsewhere = Study(tmp_path / "study"), tmp_path / "elsewhere.txt"
+    main, extra = study.folder / "vectors.txt", study.folder / "components.txt"
+    first = Stage("work", Config(size=1), study=study, outputs=[main, extra, elsewhere])
+    first.begin()
+    for path in (main, extra, elsewhere):
+        path.write_text("first")
+    first.end()
+    again = Stage("work", Config(size=2), study=study, outputs=[main], redo=True)
+    again.begin()
+    assert not main.exists() and not extra.exists()
+    assert elsewhere.exists()  # not of this study
