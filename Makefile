@@ -24,7 +24,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "Testing $(CURDIR) with $(BIN)/python (slow tests are left to .ci/run)"
-	@$(BIN)/python -m pytest -m "not slow" -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -q -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
