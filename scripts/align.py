@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @command
 def main(config: Align) -> int:
     study = Study(config.study)
+    if config.fold is None:
+        files_of_vectors(config, study)  # the first thing that a new study lacks
     splits = study.need("splits")
 
     from align.repeats import SCORES, SCORES_FORMAT, repeats, stage_name, summarised
@@ -47,15 +49,20 @@ def main(config: Align) -> int:
     return 0
 
 
+def files_of_vectors(config: Align, study: Study) -> dict[str, Path]:
+    """Modality -> the file of its vectors; `{fold}` in a path is replaced."""
+    given = {"brain": config.brain, "genetics": config.genetics} | config.files
+    named = {
+        m: str(path).replace("{fold}", str(config.fold)) for m, path in given.items() if path is not None
+    }
+    return {m: study.need_vectors(m, named.get(m)) for m in config.modalities}
+
+
 def align_once(config: Align, study: Study, splits: Path) -> int:
     """One training of both models, on the hold-out split or with one fold held out."""
     from align.repeats import SCORES, SCORES_FORMAT, stage_name
 
-    files = {"brain": config.brain, "genetics": config.genetics} | config.files
-    files = {
-        m: str(path).replace("{fold}", str(config.fold)) for m, path in files.items() if path is not None
-    }
-    inputs = {m: study.need_vectors(m, files.get(m)) for m in config.modalities}
+    inputs = files_of_vectors(config, study)
     inputs |= {"participants": study.need("participants", config.participants), "splits": splits}
     if study.path("kinship").exists():
         inputs["kinship"] = study.path("kinship")
