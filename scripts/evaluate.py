@@ -25,8 +25,8 @@ def main(config: Evaluate) -> int:
     study = Study(config.study)
     ending = f"_{config.name}" if config.name else ""
     aligned_path = study.run_folder(f"align{ending}") / study.path("aligned").name
-    inputs = {name: study.need(name) for name in ("splits", "participants")}
-    inputs["aligned"] = study.need("aligned", aligned_path if config.name else None)
+    inputs = {"aligned": study.need("aligned", aligned_path if config.name else None)}
+    inputs |= {name: study.need(name) for name in ("splits", "participants")}
     from align.index import SOURCE_FORMAT, SOURCE_KIND
 
     told, _ = load_tensor_metadata(inputs["aligned"], SOURCE_KIND, SOURCE_FORMAT)
