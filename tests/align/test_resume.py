@@ -33,7 +33,9 @@ assert accelerator.num_processes == 2
 def weights():
     train_alignment(inputs, joined, config, name="raw", folder=folder, accelerator=accelerator)
     accelerator.wait_for_everyone()
-    return (checkpoints(folder)[-1] / "tensors.safetensors").read_bytes()
+    found = (checkpoints(folder)[-1] / "tensors.safetensors").read_bytes()
+    accelerator.wait_for_everyone()  # before one of them takes the checkpoint away
+    return found
 
 whole = weights()
 if accelerator.is_main_process:
