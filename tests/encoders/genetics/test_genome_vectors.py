@@ -210,7 +210,7 @@ def test_what_would_make_everyone_the_reference_stops_the_run(cohort, files):
     with pytest.raises(InputError, match="E_CONTIG: .* no record in any of the 1 windows"):
         read(folder, ids, windows=empty)
     some = files.bed(f"{window.contig}\t0\t20\tempty", f"{window.contig}\t{window.start}\t{window.end}\tfine")
-    with pytest.raises(InputError, match=r"E_DEGENERATE: 1 of 2 windows .*\('empty'\)"):
+    with pytest.raises(InputError, match=r"E_DEGENERATE: 1 of 2 genes .*\('empty'\)"):
         read(folder, ids, windows=some)
     # an exon without variants is reported, but does not stop a gene that has some elsewhere
     exons = files.bed(
