@@ -4,6 +4,7 @@ Everything here takes plain JSON values and returns text or tables of text for t
 sentence, column names and rows.
 """
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -212,7 +213,7 @@ def _phenotypes(found: Mapping[str, Any], least: int) -> dict[str, Any] | None:
             shown = [
                 f"{metric} {_interval(one)}"
                 for metric, one in metrics.items()
-                if metric in ("auroc", "auprc", "r2", "r")
+                if metric in ("auroc", "auprc", "r2", "r") and math.isfinite(one["value"] or 0.0)
             ]
             people = told.get("people", {})
             held = people.get("test") if isinstance(people, Mapping) else people

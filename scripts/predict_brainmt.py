@@ -5,6 +5,7 @@ accelerate launch scripts/predict_brainmt.py --study my-study
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
@@ -12,6 +13,9 @@ sys.path[:] = [str(ROOT)] + [p for p in sys.path if Path(p or ".").resolve() not
 from encoders.brainmt.prediction.config import PredictBrainMT
 from encoders.brainmt.training.config import best_model
 from encoders.runs import InputError, Stage, Study, command
+
+if TYPE_CHECKING:
+    from encoders.cohort import Split
 
 METRICS, TABLE, PAGE = "metrics.json", "brainmt_predictions.tsv", "brainmt.html"
 
